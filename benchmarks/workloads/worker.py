@@ -151,7 +151,8 @@ def _partial_fits(model: Any, inputs: Any, targets: Any, is_regression: bool, qu
     """Return the times of calls of `partial_fit` after some calls before, as long as these take few seconds."""
     rows = slice(min(PARTIAL_ROWS, inputs.shape[0]))
     given = (inputs[rows], targets[rows])
-    model.partial_fit(*given, **({} if is_regression else {"classes": np.unique(targets)}))
+    classes = np.unique(targets) if targets.ndim == 1 else np.arange(targets.shape[1])
+    model.partial_fit(*given, **({} if is_regression else {"classes": classes}))
     found, times, end = {}, [], time.perf_counter() + PARTIAL_SECONDS
     for calls in PARTIAL_CALLS[: 1 if quick else None]:
         while len(times) < calls + PARTIAL_WINDOW:

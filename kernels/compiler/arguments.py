@@ -6,6 +6,8 @@ of elements, the bytes of one, the address, the shape and the strides.
 """
 
 import struct
+import sys
+from ctypes import c_size_t
 from functools import lru_cache
 from typing import Any
 
@@ -45,6 +47,10 @@ class Records:
             record = self._records[name] = Record(value)
         return record
 
+    def forget(self, name: Any) -> None:
+        """Let go of the argument of this name."""
+        self._records.pop(name, None)
+
     def clear(self) -> None:
         """Let go of all arguments."""
         self._records.clear()
@@ -56,13 +62,29 @@ _PYTHON = {int: "int64", float: "float64", bool: "bool", np.bool_: "bool"}
 _SCALARS = _PYTHON | {np.dtype(name).type: name for name in _FORMATS if name != "bool"}
 
 
+# NumPy's C interface fixes the beginning of an array: the header that every object has, and the address.
+_HEADER = object.__basicsize__
+
+
+def address_of(array: np.ndarray) -> int:
+    """The address of the first element; in a tenth of the time of ``array.ctypes.data``."""
+    return c_size_t.from_address(id(array) + _HEADER).value
+
+
+_EXAMPLE = np.arange(4)[1:]
+if sys.implementation.name != "cpython" or address_of(_EXAMPLE) != _EXAMPLE.ctypes.data:
+
+    def address_of(array: np.ndarray) -> int:
+        """The address of the first element."""
+        return int(array.ctypes.data)
+
+
 def _append(value: Any, kinds: list[str], numbers: list[Any]) -> None:
     """Append the kinds and the numbers of a scalar, an array, or a tuple of those."""
     cls = type(value)
     if cls is np.ndarray:
         kinds.append(_array_kind(value.dtype, value.ndim, value.flags.num))
-        address = value.__array_interface__["data"][0]
-        numbers += (0, 0, value.size, value.itemsize, address, *value.shape, *value.strides)
+        numbers += (0, 0, value.size, value.itemsize, address_of(value), *value.shape, *value.strides)
     elif cls in _SCALARS:
         kinds.append(_SCALARS[cls])
         numbers.append(value)

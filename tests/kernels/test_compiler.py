@@ -15,6 +15,7 @@ from numba.core import codegen, compiler_lock, untyped_passes
 import fastnn.kernels.compiler
 from fastnn.kernels.compiler import UNTRIED_NUMBA, cache, is_plain_requested, machine, pipeline, trial
 from fastnn.kernels.compiler import kernel as kernel_module
+from fastnn.kernels.compiler.arguments import address_of
 from fastnn.kernels.jit import inlined, kernel
 from tests.kernels.test_cache import PROGRAM, run_program
 
@@ -122,6 +123,14 @@ def test_kernels_take_numbers_arrays_and_tuples_and_return_numbers():
     assert len(third.versions) == 3
     with pytest.raises(TypeError, match="argument of type str"):
         third("text")
+
+
+@pytest.mark.parametrize("array", [
+    np.arange(6.0), np.arange(6.0)[2:], np.arange(6.0)[::-1], np.zeros((3, 4), np.float32, order="F").T[1:],
+    np.empty((0, 5), np.uint8), np.frombuffer(b"read only", np.uint8),
+])  # fmt: skip
+def test_an_address_is_the_one_that_numpy_tells(array):
+    assert address_of(array) == array.ctypes.data == array.__array_interface__["data"][0]
 
 
 def test_a_helper_is_not_callable_from_python():

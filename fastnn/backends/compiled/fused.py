@@ -211,7 +211,7 @@ class Trainer:
         self._set_data(data, alike)
         if before != self._kind:
             self._work = None
-        elif isinstance(self._work, WorkByUnits):
+        elif isinstance(self._work, WorkByUnits) and self._nonzero_inputs.is_matrix:
             self._work = self._work._replace(csr=self._nonzero_inputs.matrix_lists(np.uint32))
 
     def release_data(self) -> None:
@@ -221,7 +221,9 @@ class Trainer:
         self._held, self._n_samples, self._numbers = None, 0, self._no_numbers
         self._nonzero_inputs = empty = NonzeroInputs(np.empty((0, n_inputs), dtype), None, self._network.dtype)
         self._data = self._data._replace(images=as_readonly(np.empty((0, n_inputs), dtype)), source=NOT_STRIDED)
-        self._records.clear()
+        self._records.forget("data")
+        if nonzero.is_matrix or self._sparse:  # the work has the lists of the data
+            self._records.clear()
         if isinstance(self._work, WorkByUnits) and nonzero.is_matrix:
             self._work = self._work._replace(csr=empty.matrix_lists(np.uint32))
         elif isinstance(self._work, WorkByChunks) and self._sparse:
