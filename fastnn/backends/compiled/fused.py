@@ -38,7 +38,7 @@ from fastnn.backends.threads import TeamSize, resolve_threads
 from fastnn.datasets.sparse import is_sparse
 from fastnn.interruptible import interruptible
 from fastnn.kernels import team
-from fastnn.kernels.compiler.arguments import Records
+from fastnn.kernels.compiler.arguments import Records, address_of
 from fastnn.kernels.compiler.kernel import Kernel
 from fastnn.kernels.epoch import block
 from fastnn.kernels.epoch.by_rows import n_chunks, run_epoch_by_rows
@@ -222,12 +222,12 @@ class Trainer:
         self._nonzero_inputs = empty = NonzeroInputs(np.empty((0, n_inputs), dtype), None, self._network.dtype)
         self._data = self._data._replace(images=as_readonly(np.empty((0, n_inputs), dtype)), source=NOT_STRIDED)
         self._records.forget("data")
-        if nonzero.is_matrix or self._sparse:  # the work has the lists of the data
-            self._records.clear()
         if isinstance(self._work, WorkByUnits) and nonzero.is_matrix:
             self._work = self._work._replace(csr=empty.matrix_lists(np.uint32))
+            self._records.clear()
         elif isinstance(self._work, WorkByChunks) and self._sparse:
             self._take_sparse_form(LISTS, empty.empty_lists(), empty.empty_row_blocks())
+            self._records.clear()
 
     def prepare(self, n_rows: int, batch_size: int) -> None:
         """Allocate memory for epochs of `n_rows` rows in batches of `batch_size`, and load or compile their kernel."""
@@ -371,7 +371,7 @@ class Trainer:
         self._prepare(most_rows, most_rows, rows)
         assert self._work is not None
         epoch, max_threads, is_soon_done = self._plan(self._in_order_of_inputs(rows), most_rows, 0.0)
-        base, name = self._work, ("work", into.__array_interface__["data"][0])
+        base, name = self._work, ("work", address_of(into))
         if self._bases.get(name) is not base:  # the arrays of each buffer are prepared once
             self._bases[name], self._buffers[name] = base, base._replace(state=base.state._replace(slot_1=into))
         self._work, self._work_name = self._buffers[name], name

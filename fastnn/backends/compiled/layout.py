@@ -11,6 +11,7 @@ import numpy as np
 
 from fastnn.datasets.sparse import canonical
 from fastnn.errors import SettingsError
+from fastnn.kernels.compiler.arguments import address_of
 from fastnn.kernels.inputs.csr import Csr
 from fastnn.kernels.layout import (
     ACTIVATION,
@@ -121,7 +122,7 @@ def _plain(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def is_view(view: np.ndarray, array: Any) -> bool:
     """Whether a view, as `checked_arrays` returns them, has the memory of an array."""
-    return isinstance(array, np.ndarray) and view.ctypes.data == array.ctypes.data
+    return isinstance(array, np.ndarray) and address_of(view) == address_of(array)
 
 
 def to_csr(matrix: Any, real: np.dtype, index_dtype: type[np.unsignedinteger]) -> Csr:
@@ -202,7 +203,7 @@ class Arrangement:
         arrays: all weights and then all biases of these layers, C-contiguous. The caller keeps them alive.
         """
         targets = [pair[k] for k in range(2) for pair in self.plain_at]
-        rows = [(array.ctypes.data, array.size, at) for array, at in zip(arrays, targets, strict=True)]
+        rows = [(address_of(array), array.size, at) for array, at in zip(arrays, targets, strict=True)]
         return readonly_view(np.array(rows, np.int64))
 
     def unpack(self, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:

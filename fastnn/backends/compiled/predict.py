@@ -19,7 +19,7 @@ from fastnn.datasets.sparse import is_sparse
 from fastnn.errors import DataError
 from fastnn.interruptible import interruptible
 from fastnn.kernels import team
-from fastnn.kernels.compiler.arguments import Record
+from fastnn.kernels.compiler.arguments import Record, address_of
 from fastnn.kernels.epoch import predict as predict_kernels
 from fastnn.kernels.epoch.predict_features import predict_features
 from fastnn.kernels.ops.activations import ACTIVATION_CODES
@@ -225,7 +225,7 @@ def _new_table(network: Network) -> _Table:
     weights, biases = checked_arrays(network)
     unused = [0] * (predict_kernels.N_COLUMNS - predict_kernels.ACTIVATION - 1)
     rows = [
-        [*weight.shape, weight.ctypes.data, bias.ctypes.data, ACTIVATION_CODES[layer.activation], *unused]
+        [*weight.shape, address_of(weight), address_of(bias), ACTIVATION_CODES[layer.activation], *unused]
         for weight, bias, layer in zip(weights, biases, network.layers, strict=True)
     ]
     views, arrays = (*weights, *biases), (*network.weights, *network.biases)

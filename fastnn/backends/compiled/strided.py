@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fastnn.backends.compiled.layout import REAL_DTYPES, in_kernel_dtype, readonly_view
+from fastnn.kernels.compiler.arguments import address_of
 from fastnn.kernels.inputs.strided import Strided
 
 # The number of values to convert at a time.
@@ -33,7 +34,7 @@ def strided(inputs: np.ndarray, real: np.dtype) -> tuple[Strided, np.ndarray]:
     """
     row, column = (stride // inputs.itemsize for stride in inputs.strides)
     empty = readonly_view(np.empty((0, inputs.shape[1]), real))
-    return Strided(inputs.ctypes.data, row, column, inputs.itemsize), empty
+    return Strided(address_of(inputs), row, column, inputs.itemsize), empty
 
 
 def count_nonzero(inputs: np.ndarray, real: np.dtype) -> int:
