@@ -234,10 +234,10 @@ def check_targets(network: Network, targets: np.ndarray, n_samples: int) -> np.n
         )
     with np.errstate(over="ignore"):  # the check below finds overflow
         targets = np.array(targets, network.dtype, order="C")
-    if not np.isfinite(targets).all():
+    if not are_finite(targets, network.dtype):
         raise DataError(f"targets contain NaN, infinity or a value too large for {network.dtype}")
     low, high = loss.target_range
-    if not ((targets >= low) & (targets <= high)).all():
+    if targets.size and not (targets.min() >= low and targets.max() <= high):
         raise DataError(
             f"targets run from {targets.min():g} to {targets.max():g}, expected {low} to {high} for {network}"
         )
