@@ -22,6 +22,7 @@ from fastnn.kernels.jit import inlined, intrinsic
 from fastnn.kernels.vector.simd import element_pointer
 
 # A barrier is an int64 array. Two of its entries are used, one cache line apart: the arrival count and the stop flag.
+# Kernels may use others.
 COUNT, STOP, BARRIER_SIZE = 0, 8, 16
 # A step takes a few dozen microseconds, so most waits are shorter than a system call: a thread spins first. Then it
 # yields, because the thread it waits for may have lost its core.

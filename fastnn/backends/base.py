@@ -387,11 +387,18 @@ class Backend(Protocol):
         ...
 
     # --- Networks -----------------------------------------------------------------------------------------------------
-    def predict_logits(self, network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
-        """Return the weighted sums of the last layer, (B, C); `inp` may be a SciPy CSR matrix."""
+    def predict_logits(
+        self, network: Network, inp: np.ndarray, threads: int | None = None, check_finite: bool = False
+    ) -> np.ndarray:
+        """Return the weighted sums of the last layer, (B, C); `inp` may be a SciPy CSR matrix.
+
+        check_finite: raise what `check_finite_inputs` raises, unless all inputs are finite
+        """
         ...
 
-    def predict_proba(self, network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
+    def predict_proba(
+        self, network: Network, inp: np.ndarray, threads: int | None = None, check_finite: bool = False
+    ) -> np.ndarray:
         """Return the outputs, (B, C): probabilities, or numbers. `inp` as above."""
         ...
 

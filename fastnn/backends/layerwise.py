@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.backends.arguments import TrainingData, check_data, check_inputs, check_order, write_parameters
+from fastnn.backends.arguments import (
+    TrainingData,
+    check_data,
+    check_finite_inputs,
+    check_inputs,
+    check_order,
+    write_parameters,
+)
 from fastnn.backends.base import EpochResult, EpochSums, LossAndGradients, TrainerState
 from fastnn.datasets.sparse import is_sparse
 from fastnn.interruptible import PER_MULTIPLICATION, interruptible, stop_if_abandoned
@@ -201,9 +208,11 @@ def _check_memory(network: Network, n_rows: int, purpose: str, without: int = 0)
 
 
 # --- The functions of a backend --------------------------------------------------------------------------------------
-def predict_logits(ops: Any, network: Network, inp: Any) -> np.ndarray:
+def predict_logits(ops: Any, network: Network, inp: Any, check_finite: bool = False) -> np.ndarray:
     """Return the last layer's weighted sums."""
     network.check_arrays()
+    if check_finite:
+        network, inp = network.core, check_finite_inputs(network, inp)
     inp = check_inputs(network, inp)
     n_scratch = _n_scratch(network)
     if not n_scratch:
@@ -221,9 +230,9 @@ def predict_logits(ops: Any, network: Network, inp: Any) -> np.ndarray:
     return logits
 
 
-def predict_proba(ops: Any, network: Network, inp: Any) -> np.ndarray:
+def predict_proba(ops: Any, network: Network, inp: Any, check_finite: bool = False) -> np.ndarray:
     """Apply the network's output function to the logits."""
-    logits = predict_logits(ops, network, inp)
+    logits = predict_logits(ops, network, inp, check_finite)
     return interruptible(network.loss.outputs, logits, work=_N_UNIT * logits.size)
 
 

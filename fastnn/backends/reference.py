@@ -340,14 +340,14 @@ def _between_pixels(images: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndar
 _operations = sys.modules[__name__]
 
 
-def predict_logits(network: Network, inp: Any, threads: int | None = None) -> np.ndarray:
+def predict_logits(network: Network, inp: Any, threads: int | None = None, check_finite: bool = False) -> np.ndarray:
     """Return the last layer's weighted sums. `threads` is ignored: NumPy's BLAS keeps its own setting."""
-    return layerwise.predict_logits(_operations, network, inp)
+    return layerwise.predict_logits(_operations, network, inp, check_finite)
 
 
-def predict_proba(network: Network, inp: Any, threads: int | None = None) -> np.ndarray:
+def predict_proba(network: Network, inp: Any, threads: int | None = None, check_finite: bool = False) -> np.ndarray:
     """Apply the network's output function (softmax, logistic, identity or exp) to the logits; `threads` is ignored."""
-    return layerwise.predict_proba(_operations, network, inp)
+    return layerwise.predict_proba(_operations, network, inp, check_finite)
 
 
 def loss_and_gradients(

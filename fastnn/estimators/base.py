@@ -7,7 +7,7 @@ learning rate and for stopping.
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -26,7 +26,7 @@ from fastnn.backends.base import TrainerState
 from fastnn.backends.choice import CHOOSER, continued_backend, expected_epochs_of_fit
 from fastnn.backends.threads import resolve_threads
 from fastnn.datasets.dataset import Dataset
-from fastnn.errors import DivergenceError
+from fastnn.errors import DataError, DivergenceError
 from fastnn.estimators.blocks import (
     as_images,
     check_blocks,
@@ -460,12 +460,18 @@ class NetworkEstimator(
 
             return outputs_of_blocks(self, X, predicted)
         rows = rows_to_predict(self, X)
+        check_finite = type(rows) is np.ndarray
         if rows is None:
             check_is_fitted(self, "network_")
             rows = self._check_data(X, reset=False)
         network, n_rows = self.network_, rows.shape[0]
         check_memory(n_rows * network.n_outputs * network.dtype.itemsize, f"the outputs of {n_rows:,} rows of X")
-        outputs = CHOOSER.predictor(self.backend, network, rows).predict_proba(network, rows, self.n_threads)
+        engine = CHOOSER.predictor(self.backend, network, rows)
+        outputs = None
+        with suppress(DataError):
+            outputs = engine.predict_proba(network, rows, self.n_threads, check_finite)
+        if outputs is None:  # scikit-learn's checks refuse the rows in its words, unless its settings tell it not to
+            outputs = engine.predict_proba(network, self._check_data(X, reset=False), self.n_threads)
         if self.network_.standardization is not None and not np.isfinite(outputs).all():
             raise ValueError(f"Input X contains a value too large for {self.network_.dtype} after its standardization")
         return outputs

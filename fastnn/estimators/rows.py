@@ -6,8 +6,7 @@ import numpy as np
 from scipy.sparse import csr_array, csr_matrix
 
 from fastnn.backends.arguments import are_finite
-from fastnn.estimators.plain_data import MAX_CAST_SIZE, N_PASSES
-from fastnn.interruptible import interruptible
+from fastnn.estimators.plain_data import MAX_CAST_SIZE
 
 # Larger sparse inputs are checked by scikit-learn: that takes only a small part of the time of their prediction.
 MAX_PLAIN_ENTRIES = 2**20
@@ -22,7 +21,8 @@ def rows_to_predict(estimator: Any, X: Any) -> Any:
 
     Those checks take a hundred times as long as the prediction of one row. They find nothing in finite numbers with the
     right shape, if neither the fit nor `X` has feature names. Everything else is left to them, and so are all errors
-    and warnings.
+    and warnings. Whether an array is finite is not checked here if the network does not standardise its inputs: with
+    ``check_finite=True``, a backend finds that out while it reads them.
     """
     fitted = estimator.__dict__
     if "feature_names_in_" in fitted or "network_" not in fitted:
@@ -40,20 +40,17 @@ def _plain_array(fitted: dict[str, Any], X: np.ndarray) -> np.ndarray | None:
     if X.dtype == _BYTES:
         return X
     network = fitted["network_"]
-    if X.size > MAX_CAST_SIZE:
-        if X.dtype not in _REALS or network.standardization is not None:
+    if network.standardization is not None:
+        if X.size > MAX_CAST_SIZE or (X.dtype not in _REALS and X.dtype not in _OTHERS):
             return None
-        return X if interruptible(are_finite, X, network.dtype, work=N_PASSES * X.size) else None
-    if X.dtype in _REALS:
-        dtype = X.dtype if network.standardization is not None else network.dtype
-    elif X.dtype in _OTHERS:
-        dtype = np.dtype(np.float64) if network.standardization is not None else network.dtype
-    else:
+        rows = X if X.dtype in _REALS else X.astype(np.float64)
+        return rows if np.isfinite(rows).all() else None
+    if X.dtype == network.dtype or (X.size > MAX_CAST_SIZE and X.dtype in _REALS):
+        return X
+    if X.size > MAX_CAST_SIZE or (X.dtype not in _REALS and X.dtype not in _OTHERS):
         return None
-    if X.dtype != dtype:
-        with np.errstate(over="ignore"):  # the next check finds what became infinite
-            X = X.astype(dtype)
-    return X if np.isfinite(X).all() else None
+    with np.errstate(over="ignore"):  # what becomes infinite is not finite in the dtype of the network
+        return X.astype(network.dtype)
 
 
 def _plain_csr(fitted: dict[str, Any], X: Any) -> Any:

@@ -155,7 +155,7 @@ def evaluate_mean(
     ]
     versions = (data.images,) if copies is None else copies.of(data.images, model.row_format, engines[0])
     logits = [
-        engine.predict_logits(network.core, check_finite_inputs(network, version), threads)
+        engine.predict_logits(network, version, threads, check_finite=True)
         for version in versions
         for network, engine in zip(networks, engines, strict=True)
     ]

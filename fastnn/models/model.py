@@ -228,15 +228,15 @@ class Model:
         """Return the outputs for the rows of `x`, (N, number of outputs), in the network's dtype."""
         rows, networks = model_rows(self.row_format, x), self.networks
         if len(networks) == 1 and copies is None:
-            inputs = core_inputs(networks[0], rows, stacklevel=4)
-            return CHOOSER.predictor(backend, networks[0], inputs).predict_proba(networks[0].core, inputs)
+            check_scale(networks[0], rows, stacklevel=4)
+            return CHOOSER.predictor(backend, networks[0], rows).predict_proba(networks[0], rows, check_finite=True)
         for network in networks:
             check_scale(network, rows, stacklevel=4)
         engines = [CHOOSER.predictor(backend, network, rows) for network in networks]
         total, n = np.zeros(1), 0  # float64, so that the mean has the rounding of one network
         for version in (rows,) if copies is None else copies.of(rows, self.row_format, engines[0]):
             for network, engine in zip(networks, engines, strict=True):
-                outputs = engine.predict_proba(network.core, check_finite_inputs(network, version))
+                outputs = engine.predict_proba(network, version, check_finite=True)
                 total, n = total + outputs, n + 1
         mean: np.ndarray = (total / n).astype(networks[0].dtype)
         return mean

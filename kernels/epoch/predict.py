@@ -26,10 +26,11 @@ from fastnn.kernels.jit import always_inline, inlined, kernel, never_inline
 from fastnn.kernels.layout import GROUP, View, by_vectors
 from fastnn.kernels.ops.activations import IDENTITY, LOGISTIC, vactivate
 from fastnn.kernels.ops.losses import is_logistic, is_softmax
-from fastnn.kernels.ops.matmul import START
+from fastnn.kernels.ops.matmul import ONE_ROW, START
 from fastnn.kernels.ops.softmax import MANY_ROWS, softmax_rows
 from fastnn.kernels.team import COUNT, STOP, Member, atomic_add, atomic_load
 from fastnn.kernels.vector.bits import nonzero_mask, trailing_zeros
+from fastnn.kernels.vector.finite import are_finite
 from fastnn.kernels.vector.memory import allocate, array_at, flattened, release
 from fastnn.kernels.vector.simd import (
     EIGHT,
@@ -59,6 +60,8 @@ ROWS, MANY = GROUP, 256
 TILED, SAMPLED, DENSE, DENSE_BYTES = 8, 16, 0.15, 0.3
 # The largest number of groups, and of outputs of a layer, in a block of dense rows: half the second-level cache.
 MOST_AT_ONCE, BLOCK_SIZE = 4, 2**18
+# The entry of the barrier that is above 0 after a prediction if one of its inputs is NaN or infinite.
+NOT_FINITE = STOP + 1
 _WORD, _ONE_BIT, _ALL = 64, np.uint64(1), ~np.uint64(0)
 
 
@@ -313,8 +316,11 @@ def sparse_rows(request, start, n_rows, buffers, packed, offsets, square):
     packed: scratch for packed rows, or empty arrays
     offsets: (2 * GROUP,) int64, scratch
     square: scratch for strided inputs
+
+    Returns whether all inputs are finite.
     """
     never_inline()
+    finite = True
     table, images, source, n_inputs = request.table, request.images, request.source, request.table[0, FAN_IN]
     packs = len(packed.values) > 0
     if packs:
@@ -324,12 +330,17 @@ def sparse_rows(request, start, n_rows, buffers, packed, offsets, square):
         pack(Member(np.int64(0), np.int64(1), offsets), images, chosen[:n_rows], None, packed, offsets)
     elif source.itemsize:
         gather_strided(source, start, n_rows, START, n_inputs, buffers.numbers, buffers.width, square)
+        finite = are_finite(buffers.numbers, START, buffers.width, n_rows, n_inputs)
         mark_inputs(n_inputs, n_rows, buffers)
     else:
+        if images.itemsize > 1:
+            rows = array_at(images.ctypes.data, images.size, buffers.numbers)
+            finite = are_finite(rows, start * n_inputs, START, ONE_ROW, n_rows * n_inputs)
         gather_inputs(images, start, n_rows, buffers)
     for k in range(len(table)):
         layer, code = layer_of(request, k)
         run_layer(k, code, layer, buffers, n_rows, packed, k == 0 and packs, k > 0)
+    return finite
 
 
 @inlined
@@ -339,6 +350,7 @@ def dense_rows(request, start, n_rows, buffers, pieces):
     pieces: scratch
     """
     never_inline()
+    finite = True
     images, numbers, width, n_inputs = request.images, buffers.numbers, buffers.width, request.table[0, FAN_IN]
     for k in range(len(request.table)):
         layer, code = layer_of(request, k)
@@ -347,10 +359,12 @@ def dense_rows(request, start, n_rows, buffers, pieces):
         if k > 0:
             dense_layer(view, layer, code, View(numbers, inp, width), n_rows, pieces.weight)
         elif len(pieces.inputs):
-            gathered_layer(view, layer, code, images, request.source, start, n_rows, pieces)
+            finite = gathered_layer(view, layer, code, images, request.source, start, n_rows, pieces)
         else:  # the rows are read where they are
             rows = array_at(images.ctypes.data, images.size, numbers)
+            finite = are_finite(rows, start * n_inputs, START, ONE_ROW, n_rows * n_inputs)
             dense_layer(view, layer, code, View(rows, start * n_inputs, n_inputs), n_rows, pieces.weight)
+    return finite
 
 
 @inlined
@@ -415,9 +429,11 @@ def predict_rows(table, scale, images, output, barrier, out):
         if n_rows <= 0:
             break
         if tiles:
-            dense_rows(request, start, n_rows, buffers, pieces)
+            finite = dense_rows(request, start, n_rows, buffers, pieces)
         else:
-            sparse_rows(request, start, n_rows, buffers, packed, offsets, square)
+            finite = sparse_rows(request, start, n_rows, buffers, packed, offsets, square)
+        if not finite:
+            atomic_add(barrier, NOT_FINITE, 1)
         if is_softmax(output):
             softmax_rows(numbers, result, width, n_rows, n_classes, softmax_scratch, offsets)
         write_rows(numbers, result, width, flat, start * n_classes, n_rows, n_classes)

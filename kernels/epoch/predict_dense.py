@@ -16,6 +16,7 @@ from fastnn.kernels.inputs.strided import Square, copy_inputs, gather_strided
 from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layout import Matrix, View
 from fastnn.kernels.ops.activations import IDENTITY, RELU, vactivate
+from fastnn.kernels.vector.finite import are_finite
 from fastnn.kernels.vector.memory import array_at
 from fastnn.kernels.vector.simd import (
     FOUR,
@@ -166,17 +167,22 @@ def dense_layer(out, layer, code, left, n_rows, piece):
 def gathered_layer(out, layer, code, images, source, start, n_rows, pieces):
     """`dense_layer` for the rows of the data set from `start` on, which are converted piece by piece.
 
-    images: (N, D), used if `source` is empty
+    images: (N, D), bytes, used if `source` is empty
     source: a `Strided`
+
+    Returns whether all inputs are finite.
     """
     never_inline()
+    finite = True
     flat = array_at(images.ctypes.data, 1, images)
     inputs = Matrix(pieces.inputs, np.int64(0), PIECE_ROW, STRIDE_1)
     for first in range(0, layer.n_inputs, DEPTH):
         depth = min(DEPTH, layer.n_inputs - first)
         if source.itemsize:
             gather_strided(source, start, n_rows, first, depth, pieces.inputs, PIECE_ROW, pieces.square)
+            finite &= are_finite(pieces.inputs, np.int64(0), PIECE_ROW, n_rows, depth)
         else:
             at = start * layer.n_inputs + first
             copy_inputs(flat, at, layer.n_inputs, STRIDE_1, n_rows, depth, pieces.inputs, PIECE_ROW, pieces.square)
         _add_piece(out, layer, code, inputs, first, depth, n_rows, pieces.weight)
+    return finite

@@ -9,13 +9,14 @@ import weakref
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 from fastnn.backends import compiled, reference
 from fastnn.backends.compiled import predict
-from fastnn.errors import SettingsError
+from fastnn.errors import DataError, SettingsError
 from fastnn.kernels import team
 from fastnn.kernels.epoch.predict import ROWS
-from fastnn.network import BatchNorm, Dense, Network
+from fastnn.network import BatchNorm, Conv2D, Dense, Network, Standardization
 from tests.parity import assert_parity, assert_same_bits, astype, make_inputs, make_network
 
 BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
@@ -254,6 +255,51 @@ def test_nan_in_a_row_makes_that_row_nan_and_no_other(backend, dtype):
     assert_parity(found[others], expected[others].astype(np.float64))
     if backend is compiled:
         np.testing.assert_array_equal(found[others], expected[others])
+
+
+# Rows in pairs, in tiles, in pieces of 256 inputs, and so many that they are shared or converted part by part.
+@BACKENDS
+@DTYPES
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shape", [(1, 3), (7, 70), (40, 5), (40, 300), (2000, 300)])
+def test_an_input_that_is_not_finite_is_found_at_any_place(backend, dtype, kind, order, shape, started):
+    rng, (n_rows, n_inputs) = np.random.default_rng(5), shape
+    network = make_network(rng, (n_inputs, 9, 3), "float32", dtype, "relu")
+    good = np.asarray(rng.standard_normal(shape), kind, order=order)
+    good[:, 0] = min(np.finfo(kind).max, np.finfo(dtype).max) / 256  # finite, and so are all sums
+    few, is_cast = rng.random(shape) < 0.9, kind == "float64" and dtype == "float32"
+    for inp in (good, np.where(few, 0, good)):
+        inp = np.asarray(inp, kind, order=order)
+        for function in (backend.predict_logits, backend.predict_proba):
+            np.testing.assert_array_equal(function(network, inp, 2, check_finite=True), function(network, inp, 2))
+            for value in (np.nan, np.inf, -np.inf, *([1e300, -3.5e38] if is_cast else [])):
+                row, column = int(rng.integers(n_rows)), int(rng.integers(n_inputs))
+                bad = inp.copy(order="K")
+                bad[row, column] = value
+                with pytest.raises(DataError, match=rf"in row {row}, column {column} \(from 0\)"):
+                    function(network, bad, 2, check_finite=True)
+    if n_rows == 2000 and backend is compiled:
+        assert max(started) == 2
+
+
+@BACKENDS
+@pytest.mark.parametrize("kind", ["image", "sparse", "standardized"])
+def test_inputs_that_no_kernel_checks_are_checked(backend, kind):
+    rng = np.random.default_rng(6)
+    inp = rng.standard_normal((20, 16))
+    layers, shape = ([Conv2D(2, 3), Dense(3)], (1, 4, 4)) if kind == "image" else ([Dense(5), Dense(3)], (16,))
+    scale = Standardization(np.full(16, 2.0), np.full(16, 1e30)) if kind == "standardized" else 1.0
+    network = Network.initialize(shape, layers, input_scale=scale)
+    given = csr_matrix(inp) if kind == "sparse" else inp
+    np.testing.assert_array_equal(
+        backend.predict_proba(network, given, check_finite=True), backend.predict_proba(network, given)
+    )
+    inp[7, 11] = 1e30 if kind == "standardized" else np.inf
+    given = csr_matrix(inp) if kind == "sparse" else inp
+    for function in (backend.predict_logits, backend.predict_proba):
+        with pytest.raises(DataError, match=r"in row 7, column 11 \(from 0\)"):
+            function(network, given, check_finite=True)
 
 
 @BACKENDS

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from fastnn.backends import layerwise
-from fastnn.backends.arguments import check_inputs
+from fastnn.backends.arguments import check_finite_inputs, check_inputs
 from fastnn.backends.compiled import operations
 from fastnn.backends.compiled.layout import checked_arrays, hold, in_kernel_dtype, is_view, readonly_view
 from fastnn.backends.compiled.predict_csr import predict_csr
@@ -36,24 +36,33 @@ _SHARES = 4
 _UINT8 = np.dtype(np.uint8)
 
 
-def predict_logits(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
+def predict_logits(
+    network: Network, inp: np.ndarray, threads: int | None = None, check_finite: bool = False
+) -> np.ndarray:
     """Return the logits: the weighted sums of the last layer.
 
     If the weights are finite, a row's bits depend neither on the other rows nor on the number of threads. SettingsError
-    if the network was given arrays that do not have the shapes of its layers.
+    if the network was given arrays that do not have the shapes of its layers. DataError, with `check_finite`, as
+    `check_finite_inputs` raises it.
     """
     table = _table(network)
+    if check_finite and not _is_checked_by_kernel(network, table, inp):
+        return predict_logits(network.core, check_finite_inputs(network, inp), threads)
     if table is None:
         front = image_front(network)
         if front is None:
             return layerwise.predict_logits(operations.with_threads(threads), network, inp)
         return _predict_images(network, front, inp, threads, IDENTITY_OUTPUT)
-    return _predict(network, table, inp, threads, IDENTITY_OUTPUT)
+    return _predict(network, table, inp, threads, IDENTITY_OUTPUT, check_finite)
 
 
-def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None) -> np.ndarray:
+def predict_proba(
+    network: Network, inp: np.ndarray, threads: int | None = None, check_finite: bool = False
+) -> np.ndarray:
     """Return the network's outputs: probabilities, or numbers. Bits and errors as above."""
     table = _table(network)
+    if check_finite and not _is_checked_by_kernel(network, table, inp):
+        return predict_proba(network.core, check_finite_inputs(network, inp), threads)
     if table is None:
         front = image_front(network)
         if front is None:
@@ -62,9 +71,9 @@ def predict_proba(network: Network, inp: np.ndarray, threads: int | None = None)
             return _predict_images(network, front, inp, threads, OUTPUT_CODES[network.output])
         logits = _predict_images(network, front, inp, threads, IDENTITY_OUTPUT)
     elif network.output in OUTPUT_CODES:
-        return _predict(network, table, inp, threads, OUTPUT_CODES[network.output])
+        return _predict(network, table, inp, threads, OUTPUT_CODES[network.output], check_finite)
     else:
-        logits = _predict(network, table, inp, threads, IDENTITY_OUTPUT)
+        logits = _predict(network, table, inp, threads, IDENTITY_OUTPUT, check_finite)
     return interruptible(network.loss.outputs, logits, work=4 * logits.size)
 
 
@@ -89,17 +98,29 @@ def _predict_images(network: Network, front: ImageFront, inp: Any, threads: int 
     return out
 
 
-def _predict(network: Network, table: "_Table", inp: Any, threads: int | None, output: int) -> np.ndarray:
+def _is_checked_by_kernel(network: Network, table: "_Table | None", inp: Any) -> bool:
+    """Whether `_predict` finds inputs that are not finite: while it reads them, instead of in a pass of its own."""
+    return table is not None and type(inp) is np.ndarray and network.standardization is None
+
+
+def _predict(
+    network: Network, table: "_Table", inp: Any, threads: int | None, output: int, check_finite: bool = False
+) -> np.ndarray:
     if type(inp) is not np.ndarray and is_sparse(inp):
         return predict_csr(network, table, inp, threads, output)
+    finite = True
     if type(inp) is np.ndarray and inp.size > AT_ONCE and _is_copied(network, inp):
         out = np.empty((len(inp), table.n_outputs), table.dtype)
         n_rows = rows_at_once(inp.shape[1])
         for start in range(0, len(inp), n_rows):  # so that there is never a copy of all rows
             rows = inp[start : start + n_rows]
-            out[start : start + n_rows] = _predict_at_once(network, table, rows, threads, output)
-        return out
-    return _predict_at_once(network, table, inp, threads, output)
+            out[start : start + n_rows], are_finite = _predict_at_once(network, table, rows, threads, output)
+            finite = finite and are_finite
+    else:
+        out, finite = _predict_at_once(network, table, inp, threads, output)
+    if check_finite and not finite:
+        check_finite_inputs(network, inp)
+    return out
 
 
 def _is_copied(network: Network, inp: np.ndarray) -> bool:
@@ -110,7 +131,10 @@ def _is_copied(network: Network, inp: np.ndarray) -> bool:
     return network.standardization is not None or not is_read
 
 
-def _predict_at_once(network: Network, table: "_Table", inp: Any, threads: int | None, output: int) -> np.ndarray:
+def _predict_at_once(
+    network: Network, table: "_Table", inp: Any, threads: int | None, output: int
+) -> tuple[np.ndarray, bool]:
+    """Return the outputs, and whether the inputs are finite numbers of the working dtype."""
     inp, layers = check_inputs(network, inp, any_order=True), table.layers
     images = values = inp
     n_rows, n_inputs = inp.shape
@@ -127,14 +151,17 @@ def _predict_at_once(network: Network, table: "_Table", inp: Any, threads: int |
         raise DataError(f"inputs have {n_inputs} columns, expected {table.n_inputs} as the first weight has rows")
     held = hold(values)
     out = np.empty((n_rows, table.n_outputs), table.dtype)
-    scale = float(network.input_scale)
+    scale, found = float(network.input_scale), []
 
     def run(layers: np.ndarray, barrier: np.ndarray) -> bool:
-        return predict_kernels.predict(layers, scale, images, output, barrier, out)
+        done = predict_kernels.predict(layers, scale, images, output, barrier, out)
+        if barrier[predict_kernels.NOT_FINITE]:
+            found.append(True)
+        return done
 
     _share_rows(table, layers, n_rows, threads, run)
     del held, values  # until here, the memory of the inputs could not move
-    return out
+    return out, not found
 
 
 def _predict_features(table: "_Table", features: np.ndarray, threads: int | None, output: int) -> np.ndarray:
