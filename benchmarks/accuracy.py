@@ -1,6 +1,6 @@
 """Train recipes over seeds, print a table of their accuracy as Markdown, and draw test errors against seconds.
 
-    python -m benchmarks.accuracy                                       all recipes, 10 seeds each
+    python -m benchmarks.accuracy                                       all recipes, 10 seeds each: most of a day
     python -m benchmarks.accuracy --recipe mnist --peers                beside scikit-learn's and PyTorch's same network
     python -m benchmarks.accuracy --recipe one-minute --members 3       the mean of three networks
     python -m benchmarks.accuracy --recipe one-minute --data FOLDER     other data, such as Fashion-MNIST's IDX files
@@ -31,7 +31,7 @@ import fastnn
 from benchmarks.compare.chart import STYLES as PEERS
 from fastnn.datasets.splits import Splits, split_files
 from fastnn.models import as_model
-from fastnn.network.layers import Conv2D, Dense, Layer
+from fastnn.network.layers import BatchNorm, Conv2D, Dense, Layer
 from fastnn.optim.optimizers import Adam
 from fastnn.runs.recipes import RECIPES, Recipe, get_recipe
 
@@ -141,17 +141,18 @@ def torch_modules(network: fastnn.Network, dropout: float | tuple[float, ...]) -
     for layer, output in zip(network.layers, network.shapes[1:], strict=True):
         if isinstance(layer, Dense):
             modules += [nn.Flatten()] if len(shape) == 3 else []
+            modules += [nn.Dropout(hidden_rate)] if hidden_rate and layer is not network.layers[0] else []
             modules.append(nn.Linear(math.prod(shape), output[0]))
         elif isinstance(layer, Conv2D):
             modules.append(nn.Conv2d(shape[0], output[0], layer.kernel, layer.stride, layer.padding))
+        elif isinstance(layer, BatchNorm):
+            modules.append(nn.BatchNorm1d(output[0]))
         else:
             modules.append(nn.MaxPool2d(layer.size, layer.stride))
         shape = output
         if layer is network.layers[-1]:
             break
         modules.append(activations[layer.activation]())
-        if isinstance(layer, Dense) and hidden_rate:
-            modules.append(nn.Dropout(hidden_rate))
     return modules
 
 
@@ -184,10 +185,11 @@ def settings_digest(recipe: Recipe, data: str | None) -> str:
 
 
 def layers_text(recipe: Recipe) -> str:
-    """Return the network of a recipe, such as "784-128-10" or "6C5-P-16C5-P-120-84-10"."""
-    if recipe.hidden:
-        return "-".join(map(str, (64 if recipe.data == "digits" else 784, *recipe.hidden, 10)))
-    return "-".join([*map(_layer_text, recipe.hidden_layers), "10"])
+    """Return the network of a recipe, such as "784-128-10" or "6C5-P-16C5-P-120-84-10", without normalisations."""
+    layers = [layer for layer in recipe.hidden_layers if not isinstance(layer, BatchNorm)]
+    is_flat = all(isinstance(layer, int | Dense) for layer in layers)
+    inputs = ["64" if recipe.data == "digits" else "784"] if is_flat else []
+    return "-".join([*inputs, *map(_layer_text, layers), "10"])
 
 
 def _layer_text(layer: int | Layer) -> str:

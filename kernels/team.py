@@ -21,8 +21,8 @@ from fastnn.kernels.compiler.lazy import cgutils, ir, types
 from fastnn.kernels.jit import inlined, intrinsic
 from fastnn.kernels.vector.simd import element_pointer
 
-# A barrier is an int64 array. Two of its entries are used, one cache line apart: the arrival count and the stop flag.
-# Kernels may use others.
+# A barrier is an int64 array. The team uses two of its entries, one cache line apart: the arrival count and the stop
+# flag. A kernel may use the others.
 COUNT, STOP, BARRIER_SIZE = 0, 8, 16
 # A step takes a few dozen microseconds, so most waits are shorter than a system call: a thread spins first. Then it
 # yields, because the thread it waits for may have lost its core.

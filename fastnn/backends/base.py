@@ -392,7 +392,7 @@ class Backend(Protocol):
     ) -> np.ndarray:
         """Return the weighted sums of the last layer, (B, C); `inp` may be a SciPy CSR matrix.
 
-        check_finite: raise what `check_finite_inputs` raises, unless all inputs are finite
+        check_finite: whether to raise DataError, as `check_finite_inputs` does, if an input is not finite
         """
         ...
 

@@ -7,7 +7,7 @@ learning rate and for stopping.
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -460,7 +460,7 @@ class NetworkEstimator(
 
             return outputs_of_blocks(self, X, predicted)
         rows = rows_to_predict(self, X)
-        check_finite = type(rows) is np.ndarray
+        check_finite = type(rows) is np.ndarray and self.network_.standardization is None
         if rows is None:
             check_is_fitted(self, "network_")
             rows = self._check_data(X, reset=False)
@@ -468,7 +468,7 @@ class NetworkEstimator(
         check_memory(n_rows * network.n_outputs * network.dtype.itemsize, f"the outputs of {n_rows:,} rows of X")
         engine = CHOOSER.predictor(self.backend, network, rows)
         outputs = None
-        with suppress(DataError):
+        with suppress(DataError) if check_finite else nullcontext():
             outputs = engine.predict_proba(network, rows, self.n_threads, check_finite)
         if outputs is None:  # scikit-learn's checks refuse the rows in its words, unless its settings tell it not to
             outputs = engine.predict_proba(network, self._check_data(X, reset=False), self.n_threads)

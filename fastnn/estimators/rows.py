@@ -1,4 +1,4 @@
-"""Accepts the inputs of a small prediction within microseconds, if scikit-learn's checks would find nothing."""
+"""Accepts plain inputs of a prediction without scikit-learn's checks, which take longer than a small prediction."""
 
 from typing import Any
 
@@ -21,8 +21,8 @@ def rows_to_predict(estimator: Any, X: Any) -> Any:
 
     Those checks take a hundred times as long as the prediction of one row. They find nothing in finite numbers with the
     right shape, if neither the fit nor `X` has feature names. Everything else is left to them, and so are all errors
-    and warnings. Whether an array is finite is not checked here if the network does not standardise its inputs: with
-    ``check_finite=True``, a backend finds that out while it reads them.
+    and warnings. If the network does not standardise its inputs, an array is returned without a check whether it is
+    finite: predict it with ``check_finite=True``, and run scikit-learn's checks if that raises DataError.
     """
     fitted = estimator.__dict__
     if "feature_names_in_" in fitted or "network_" not in fitted:
@@ -40,17 +40,15 @@ def _plain_array(fitted: dict[str, Any], X: np.ndarray) -> np.ndarray | None:
     if X.dtype == _BYTES:
         return X
     network = fitted["network_"]
+    if X.size > MAX_CAST_SIZE:
+        return X if X.dtype in _REALS and network.standardization is None else None
+    if X.dtype not in _REALS and X.dtype not in _OTHERS:
+        return None
     if network.standardization is not None:
-        if X.size > MAX_CAST_SIZE or (X.dtype not in _REALS and X.dtype not in _OTHERS):
-            return None
         rows = X if X.dtype in _REALS else X.astype(np.float64)
         return rows if np.isfinite(rows).all() else None
-    if X.dtype == network.dtype or (X.size > MAX_CAST_SIZE and X.dtype in _REALS):
-        return X
-    if X.size > MAX_CAST_SIZE or (X.dtype not in _REALS and X.dtype not in _OTHERS):
-        return None
     with np.errstate(over="ignore"):  # what becomes infinite is not finite in the dtype of the network
-        return X.astype(network.dtype)
+        return X.astype(network.dtype, copy=False)
 
 
 def _plain_csr(fitted: dict[str, Any], X: Any) -> Any:

@@ -345,7 +345,7 @@ def sparse_rows(request, start, n_rows, buffers, packed, offsets, square):
 
 @inlined
 def dense_rows(request, start, n_rows, buffers, pieces):
-    """`sparse_rows`, but all inputs are multiplied, by register tiles. The bits are the same.
+    """`sparse_rows`, but all inputs are multiplied, by register tiles. The bits and the result are the same.
 
     pieces: scratch
     """

@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
+from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from fastnn import MLPClassifier, MLPRegressor
 from fastnn.backends.arguments import are_finite
+from fastnn.backends.compiled import predict
 from fastnn.estimators import data_checks
 from fastnn.estimators.plain_data import MAX_CAST_SIZE
 from fastnn.estimators.rows import rows_to_predict
@@ -145,6 +147,29 @@ def test_large_inputs_get_the_errors_of_scikit_learn(value):
     X[600, 399] = 0
     with pytest.raises(ValueError, match="X has 399 features, but MLPClassifier is expecting 400 features as input"):
         model.predict(X[:, 1:])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+def test_standardized_rows_are_checked_once_and_never_copied_as_a_whole(dtype, monkeypatch):
+    """A backend would standardise all rows at once to check them."""
+    X, y = np.random.default_rng(7).integers(0, 200, (300, 20)).astype(dtype), np.arange(300) % 2
+    model = MLPClassifier((4,), standardize=True, random_state=0, backend="numba", max_iter=400, tol=0.1).fit(X, y)
+    expected = model.predict_proba(X.tolist())
+
+    def refuse(*arguments):
+        raise AssertionError("a backend checks the rows")
+
+    monkeypatch.setattr(predict, "check_finite_inputs", refuse)
+    np.testing.assert_array_equal(model.predict_proba(X), expected)
+
+
+def test_numbers_that_are_not_finite_are_predicted_if_scikit_learn_assumes_that_they_are(data):
+    model = MLPClassifier((4,), solver="lbfgs", max_iter=500, tol=1.0).fit(*data)
+    rows = data[0] * np.nan
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        model.predict_proba(rows)
+    with config_context(assume_finite=True):
+        assert np.isnan(model.predict_proba(rows)).all()
 
 
 def test_two_classes_are_told_apart_as_by_argmax():
