@@ -25,11 +25,14 @@ from fastnn.kernels.ops.dropout import drop, number_of, threshold_of
 from fastnn.kernels.ops.matmul import DEPTH, ONE_ROW, START, STRIDE_1, multiply_panel
 from fastnn.kernels.ops.optimizers import multiply_and_update
 from fastnn.kernels.team import own_part
-from fastnn.kernels.vector.memory import array_at
-from fastnn.kernels.vector.simd import load
+from fastnn.kernels.vector.memory import array_at, flattened
+from fastnn.kernels.vector.simd import lanes, load, prefetch
 
 # As many inputs as one pass of a product, so that segments do not change the order of its sums.
 SEGMENT, SEGMENTS = DEPTH, 8
+# A sample is prefetched this many samples before it is copied: at most so many of its cache lines, because the CPU
+# fetches the rest of a long row by itself.
+AHEAD, MOST_LINES = 3, 32
 
 
 @inlined
@@ -47,13 +50,15 @@ def gather_inputs(member, data, rows, dropout, dense):
     elif source.itemsize == 4:
         _gather_strided(member, array_at(source.address, 1, np.float32), source, rows, n_inputs, dense)
     else:
-        for s in own_part(member, len(rows)):
-            image = images[rows[s]]
+        flat, part = flattened(images), own_part(member, len(rows))
+        for s in part:
+            ahead = rows[min(s + AHEAD, part.stop - 1)] * n_inputs
+            for i in range(0, min(n_inputs, MOST_LINES * lanes(flat)), lanes(flat)):
+                prefetch(flat, ahead + i)
             for i in range(0, n_inputs, SEGMENT):
                 width = min(SEGMENT, n_inputs - i)
-                row = dense[i * BLOCK + s * width : i * BLOCK + (s + 1) * width]
-                for k in range(width):
-                    row[k] = real(image[i + k])
+                at = rows[s] * n_inputs + i
+                copy_rows(flat, at, START, ONE_ROW, width, dense[i * BLOCK + s * width :], width)
     threshold = threshold_of(dropout, INPUTS)
     if threshold:
         for s in own_part(member, len(rows)):
