@@ -8,6 +8,7 @@ schedule is called with has a fraction: ``epoch - 0.5`` stands for the beginning
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from fastnn.checks import check_integer, check_number
@@ -158,10 +159,16 @@ def get_schedule(schedule: "str | Schedule") -> Schedule:
     >>> get_schedule("step:0.5,10")
     StepDecay(factor=0.5, every=10)
     """
-    if not isinstance(schedule, str):
-        if not callable(schedule):
-            raise SettingsError(f"schedule is {schedule!r}, expected a name or a function of (epoch, epochs)")
-        return schedule
+    if isinstance(schedule, str):
+        return _described(schedule)
+    if not callable(schedule):
+        raise SettingsError(f"schedule is {schedule!r}, expected a name or a function of (epoch, epochs)")
+    return schedule
+
+
+@lru_cache
+def _described(schedule: str) -> Schedule:
+    """Return `get_schedule` of a string, which is asked for in every epoch."""
     name, _, values = schedule.partition(":")
     if name not in SCHEDULES:
         meant = did_you_mean(name, SCHEDULES)

@@ -188,8 +188,8 @@ def _run(job: Job, feed: Feed, observer: Observer) -> Ended:
 
     for epoch in range(job.first if job.state is None else job.state.epochs, job.last):
         seconds += feed.begin_epoch(epoch, begun, kept_order)
-        rate, n_batches = config.rate(epoch, job.last), -(-feed.n_rows // batch_size)
-        rates = config.rates(epoch, job.last)
+        rates, n_batches = config.rates(epoch, job.last), -(-feed.n_rows // batch_size)
+        rate = rates[0] if len(rates) == 1 else config.rate(epoch, job.last)
         for part in observer.parts(begun, n_batches, feed.trainer.network):
             start = time.perf_counter()
             for some, rate_of_part in _with_rates(part, rates, n_batches):

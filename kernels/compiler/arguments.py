@@ -7,6 +7,7 @@ of elements, the bytes of one, the address, the shape and the strides.
 
 import struct
 import sys
+from collections.abc import Sequence
 from ctypes import c_size_t
 from functools import lru_cache
 from typing import Any
@@ -32,6 +33,14 @@ class Record:
         _append(value, kinds, numbers)
         self.kind, self.value = " ".join(kinds), value
         self.words: bytes = _packing(self.kind).pack(*numbers)
+
+
+def joined(value: tuple[Any, ...], parts: Sequence[Record]) -> Record:
+    """The record of a tuple from those of its elements: some of them may have been prepared earlier."""
+    record = object.__new__(Record)
+    record.kind = " ".join([f"{type(value).__name__}(", *[part.kind for part in parts], ")"])
+    record.value, record.words = value, b"".join([part.words for part in parts])
+    return record
 
 
 class Records:

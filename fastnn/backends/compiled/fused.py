@@ -38,7 +38,7 @@ from fastnn.backends.threads import TeamSize, resolve_threads
 from fastnn.datasets.sparse import is_sparse
 from fastnn.interruptible import interruptible
 from fastnn.kernels import team
-from fastnn.kernels.compiler.arguments import Records, address_of
+from fastnn.kernels.compiler.arguments import Record, Records, address_of, joined
 from fastnn.kernels.compiler.kernel import Kernel
 from fastnn.kernels.epoch import block
 from fastnn.kernels.epoch.by_rows import n_chunks, run_epoch_by_rows
@@ -393,7 +393,14 @@ class Trainer:
     def _kernel(self) -> Kernel:
         return run_epoch_by_rows if isinstance(self._work, WorkByChunks) else run_epoch_by_units
 
-    def _arguments(self, member: team.Member, epoch: block.Epoch) -> tuple[Any, ...]:
+    def _prepared(self, epoch: block.Epoch) -> Record:
+        """An epoch as an argument of the kernel. Most of its fields are those of the epoch before."""
+        of = self._records.of
+        numbers = [Record(each) for each in (epoch.order, epoch.batch_size, epoch.n_steps)]
+        rule, dropout = of("rule", epoch.rule), of("dropout", epoch.dropout)
+        return joined(epoch, [*numbers, rule, dropout, Record(epoch.weight), of("finish", epoch.finish)])
+
+    def _arguments(self, member: team.Member, epoch: block.Epoch | Record) -> tuple[Any, ...]:
         """The arguments of the kernel for a member of a team. Those that stay from epoch to epoch are prepared once."""
         layout, data = self._records.of("layout", self._layout), self._records.of("data", self._data)
         own = self._records.of(member.t, self._own[member.t])
@@ -468,11 +475,11 @@ class Trainer:
         _, results[block.LOSS], results[block.COUNTED], results[block.CORRECT] = self._sums
         results[block.FAILED] = -1
         threads = min(self._team_size.next(), max_threads)
-        on_core = [0.0] * threads
+        on_core, prepared = [0.0] * threads, self._prepared(epoch)
 
         def run(member: team.Member) -> None:
             start = time.thread_time()
-            kernel(*self._arguments(member, epoch))
+            kernel(*self._arguments(member, prepared))
             on_core[member.t] = time.thread_time() - start
 
         start = time.perf_counter()
