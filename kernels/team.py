@@ -98,6 +98,8 @@ _pause = _call_without_arguments("llvm.x86.sse2.pause", ir.VoidType()) if _on_x8
 @inlined
 def own_part(member, count):
     """The range of the numbers from 0 to ``count - 1`` that belong to this member: an equal part, up to rounding."""
+    if member.threads == 1:
+        return range(count)  # without two divisions
     return range(count * member.t // member.threads, count * (member.t + 1) // member.threads)
 
 

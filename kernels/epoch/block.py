@@ -19,7 +19,7 @@ from fastnn.kernels.ops.optimizers import Rule
 from fastnn.kernels.ops.softmax import cross_entropy_rows
 from fastnn.kernels.team import own_part
 from fastnn.kernels.vector.memory import flattened
-from fastnn.kernels.vector.simd import lanes
+from fastnn.kernels.vector.simd import lanes, load, store
 
 # The entries of an epoch's results.
 LOSS, COUNTED, CORRECT, FAILED, N_RESULTS = range(5)
@@ -153,14 +153,15 @@ def batch_weight(data, epoch, batch):
 @inlined
 def gather_samples(member, data, rows, samples):
     """Copy the labels or targets and the weights of this member's part of the samples `rows` into `samples`."""
-    n_targets, targets = data.targets.shape[1], flattened(data.targets)
+    n_targets, targets, one = data.targets.shape[1], flattened(data.targets), samples.weight.dtype.type(1)
     for s in own_part(member, len(rows)):
+        row = load(rows, s)
         if n_targets:
-            first, target = rows[s] * n_targets, samples.target[s * n_targets :]
-            copy_rows(targets, first, START, ONE_ROW, n_targets, target, n_targets)
+            target = samples.target[s * n_targets :]
+            copy_rows(targets, row * n_targets, START, ONE_ROW, n_targets, target, n_targets)
         else:
-            samples.label[s] = data.labels[rows[s]]
-        samples.weight[s] = data.weights[rows[s]] if len(data.weights) else 1
+            store(samples.label, s, load(data.labels, row))
+        store(samples.weight, s, load(data.weights, row) if len(data.weights) else one)
 
 
 @inlined
@@ -182,7 +183,7 @@ def block_loss(member, layout, n_rows, weight, units, samples, scratch):
         end = min(s + n, n_rows)
         for r in range(n):
             counts = s + r < end and weight > 0
-            row_weights[r] = real(np.float64(samples.weight[s + r]) / weight) if counts else real(0)
+            store(row_weights, r, real(np.float64(load(samples.weight, s + r)) / weight) if counts else real(0))
         if is_softmax(layout.output):
             logits = View(out, logits_at + s * padded, padded)
             cross_entropy_rows(logits, units.dout, n_outputs, samples, s, end, row_weights, scratch)
@@ -194,8 +195,8 @@ def block_loss(member, layout, n_rows, weight, units, samples, scratch):
                     layout.output, outs, samples.target[target:], row_weights[r - s], dout, samples.loss
                 )
         for r in range(end - s):
-            weighted = np.float64(row_weights[r]) * samples.loss[s + r]
-            samples.loss[s + r] = weighted if row_weights[r] > 0 else 0.0
+            row_weight = load(row_weights, r)
+            store(samples.loss, s + r, np.float64(row_weight) * load(samples.loss, s + r) if row_weight > 0 else 0.0)
 
 
 @inlined

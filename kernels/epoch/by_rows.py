@@ -17,7 +17,7 @@ from fastnn.kernels.inputs import LISTS, ROW_BLOCKS
 from fastnn.kernels.inputs.csr import Csr, csr_sums, csr_weight_gradient
 from fastnn.kernels.inputs.dense import dense_sums, gather_inputs, update_dense
 from fastnn.kernels.inputs.row_blocks import RowBlockWork, row_block_sums, row_block_weight_gradient
-from fastnn.kernels.jit import inlined, kernel, never_inline
+from fastnn.kernels.jit import always_inline, inlined, kernel
 from fastnn.kernels.layout import BLOCK, FIRST_HIDDEN, INPUTS, unit_panel
 from fastnn.kernels.ops.matmul import START
 from fastnn.kernels.ops.optimizers import Step
@@ -70,6 +70,8 @@ _n_chunks = inlined(n_chunks)
 def train_block(layout, data, start, rows, weight, step, dropout, own):
     """Compute the losses of a block and its gradient.
 
+    Inlined into its only caller: a call would copy hundreds of words, the fields of its arguments, for each block.
+
     The first block of a chunk overwrites the chunk's gradient; later blocks add to it.
 
     start: the position of the block in the batch, which is also its position in the row blocks
@@ -78,7 +80,7 @@ def train_block(layout, data, start, rows, weight, step, dropout, own):
     step: the `gradient` of its state is the chunk's own, (parameters,)
     own: the thread's `OwnByRows`
     """
-    never_inline()
+    always_inline()
     alone, inputs, units, samples, penalty, scratch = own
     n_rows, panel = len(rows), unit_panel(layout, FIRST_HIDDEN, START)
     gather_samples(alone, data, rows, samples)
@@ -111,6 +113,7 @@ def _cut(own, n_rows):
 @inlined
 def _train_chunk(member, layout, data, batch, begin, end, weight, step, dropout, own):
     """Compute the losses and the gradient of the rows `begin` to ``end - 1`` of a batch; see `epoch_of_chunks`."""
+    always_inline()
     samples, loss, correct = own.samples, 0.0, 0
     for start in range(begin, end, BLOCK):
         if atomic_load(member.barrier, STOP):

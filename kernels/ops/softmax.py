@@ -13,6 +13,8 @@ from fastnn.kernels.vector.simd import (
     ONE,
     VECTOR,
     lanes,
+    load,
+    store,
     vadd,
     vdiv,
     vfma,
@@ -205,17 +207,17 @@ def cross_entropy_rows(logits, dlogits, n_classes, samples, begin, end, row_weig
     for c in range(0, n_classes, n):
         columns[min(n_classes, c + n) * n : (c + n) * n] = 0
         transpose_tile(dlogits, logits.at + c, logits.row, columns[c * n : (c + n) * n], offsets, 0, 0)
-    for s in range(begin, end):
-        r, label = s - begin, samples.label[s]
-        at = logits.at + r * logits.row
+    for r in range(end - begin):
+        label, at = load(samples.label, begin + r), logits.at + r * logits.row
         chosen = at + label
-        dlogits[chosen] -= row_weight[r]
+        store(dlogits, chosen, load(dlogits, chosen) - load(row_weight, r))
         # -log(softmax) is a difference in float64: a logarithm added to a large logit would be rounded away.
-        samples.loss[s] = np.float64(total[r]) - np.float64(logits.array[chosen] - top[r])
+        loss = np.float64(load(total, r)) - np.float64(load(logits.array, chosen) - load(top, r))
         if samples.smoothing > 0:
             row, drow = logits.array[at : at + n_classes], dlogits[at : at + n_classes]
-            samples.loss[s] += smooth_label(row, drow, label, samples.smoothing, row_weight[r])
-        samples.correct[s] = best[r] == label
+            loss += smooth_label(row, drow, label, samples.smoothing, row_weight[r])
+        store(samples.loss, begin + r, loss)
+        store(samples.correct, begin + r, np.int64(load(best, r) == label))
 
 
 @inlined

@@ -154,6 +154,18 @@ def load(_, array, offset):
 
 
 @intrinsic
+def store(_, array, offset, value):
+    """Write element `offset` of a flat array, which must not be negative: the counterpart of `load`."""
+
+    def codegen(context, builder, signature, args):
+        number = context.cast(builder, args[2], value, array.dtype)
+        builder.store(number, element_pointer(context, builder, array, *args[:2]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, value), codegen
+
+
+@intrinsic
 def load_as(_, array, offset, like):
     """Element `offset` of a flat array, converted to the dtype of the array `like`.
 
