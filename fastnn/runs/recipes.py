@@ -185,7 +185,7 @@ _ALL = (
     ),
     Recipe(
         name="ciresan-2010",
-        title="784-1500-1000-500-10 on MNIST with elastic distortions, after Ciresan et al. 2010: within an hour",
+        title="784-1500-1000-500-10 on MNIST with elastic distortions, after Ciresan et al. 2010",
         hidden=(1500, 1000, 500),
         held_out=1 / 60,
         config=TrainingConfig(
