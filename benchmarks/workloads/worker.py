@@ -52,14 +52,7 @@ def timed(call: Callable[[], Any]) -> tuple[Any, Times]:
     children, cpu, wall = sum(os.times()[2:4]), time.process_time(), time.perf_counter()
     found = call()
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return found, (cpu + sum(os.times()[2:4]) - children, wall)
-
-
-def precise(call: Callable[[], Any]) -> Times:
-    """Return the times of a short call of this process, which has no children."""
-    cpu, wall = time.process_time(), time.perf_counter()
-    call()
-    return time.process_time() - cpu, time.perf_counter() - wall
+    return found, (cpu + (sum(os.times()[2:4]) - children), wall)
 
 
 def median(times: list[Times]) -> Times:
@@ -70,9 +63,9 @@ def median(times: list[Times]) -> Times:
 
 def repeated(call: Callable[[], Any], seconds: float, least: int, most: int = MOST_REPEATS) -> Times:
     """Return the median times of a call that is repeated for some seconds, at least `least` times."""
-    times = [precise(call)]
+    times = [timed(call)[1]]
     while len(times) < least or (len(times) < most and sum(wall for _, wall in times) < seconds):
-        times.append(precise(call))
+        times.append(timed(call)[1])
     return median(times)
 
 
@@ -140,7 +133,7 @@ def _predictions(model: Any, inputs: Any, quick: bool) -> dict[str, Times]:
     for _ in range(20):
         model.predict(one)
     calls = 2 if quick else ONE_ROW_CALLS
-    batches = [precise(lambda: [model.predict(one) for _ in range(calls)]) for _ in range(ONE_ROW_BATCHES)]
+    batches = [timed(lambda: [model.predict(one) for _ in range(calls)])[1] for _ in range(ONE_ROW_BATCHES)]
     cpu, wall = median(batches)
     model.predict(inputs)
     all_rows = repeated(lambda: model.predict(inputs), PREDICT_SECONDS, 3, 1000)
@@ -156,7 +149,7 @@ def _partial_fits(model: Any, inputs: Any, targets: Any, is_regression: bool, qu
     found, times, end = {}, [], time.perf_counter() + PARTIAL_SECONDS
     for calls in PARTIAL_CALLS[: 1 if quick else None]:
         while len(times) < calls + PARTIAL_WINDOW:
-            times.append(precise(lambda: model.partial_fit(*given)))
+            times.append(timed(lambda: model.partial_fit(*given))[1])
             if time.perf_counter() > end:
                 return found
         found[f"partial_fit, call {calls:,}"] = median(times[calls:])

@@ -191,10 +191,12 @@ def _not_finite(raw: Any, inp: Any, dtype: np.dtype) -> DataError:
             row, column = int(rows.row[at]), int(rows.col[at])
         else:
             n_rows = max(1, _FEW_VALUES // max(1, inp.shape[1]))
-            starts = range(0, len(inp), n_rows)
-            row = next(s for s in starts if not np.isfinite(inp[s : s + n_rows].astype(dtype)).all())
-            block = np.isfinite(inp[row : row + n_rows].astype(dtype))
-            row, column = row + int(block.argmin()) // inp.shape[1], int(block.argmin()) % inp.shape[1]
+            for start in range(0, len(inp), n_rows):
+                finite = np.isfinite(inp[start : start + n_rows].astype(dtype))
+                if not finite.all():
+                    break
+            row, column = divmod(int(finite.argmin()), inp.shape[1])
+            row += start
     value = raw[row, column]
     where = f"{value:g} in row {row}, column {column} (from 0)"
     if np.isfinite(value):

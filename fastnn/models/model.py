@@ -221,8 +221,9 @@ class Model:
         if isinstance(x, BlockedData):
             chosen = backend_for(self.networks[0], x, backend)
             return of_each_row(x, partial(self.transform, layer=layer, backend=chosen))
-        inputs = core_inputs(self.network, model_rows(self.row_format, x), stacklevel=3)
-        return hidden_outputs(self.network.core, inputs, layer, backend=backend)
+        rows = model_rows(self.row_format, x)
+        check_scale(self.network, rows, stacklevel=3)
+        return hidden_outputs(self.network.core, check_finite_inputs(self.network, rows), layer, backend=backend)
 
     def _outputs(self, x: Any, backend: str, copies: Copies | None) -> np.ndarray:
         """Return the outputs for the rows of `x`, (N, number of outputs), in the network's dtype."""
@@ -313,15 +314,6 @@ class Model:
         """
         probabilities = class_probabilities(outputs, len(self.labels), self.is_multilabel)
         return decide(probabilities, self.labels, self.unknown, self.is_multilabel), probabilities
-
-
-def core_inputs(network: Network, rows: Any, stacklevel: int) -> Any:
-    """Return rows, (N, D), as the core of a network takes them. Warns if their range does not fit its input scale.
-
-    stacklevel: 2 for the caller of this function, as in `warnings.warn`
-    """
-    check_scale(network, rows, stacklevel=stacklevel + 1)
-    return check_finite_inputs(network, rows)
 
 
 def class_probabilities(outputs: np.ndarray, n_classes: int, is_multilabel: bool) -> np.ndarray:

@@ -15,8 +15,9 @@ from numba.core import codegen, compiler_lock, untyped_passes
 import fastnn.kernels.compiler
 from fastnn.kernels.compiler import UNTRIED_NUMBA, cache, is_plain_requested, machine, pipeline, trial
 from fastnn.kernels.compiler import kernel as kernel_module
-from fastnn.kernels.compiler.arguments import address_of
+from fastnn.kernels.compiler.arguments import Record, address_of, joined
 from fastnn.kernels.jit import inlined, kernel
+from fastnn.kernels.team import Member
 from tests.kernels.test_cache import PROGRAM, run_program
 
 
@@ -131,6 +132,12 @@ def test_kernels_take_numbers_arrays_and_tuples_and_return_numbers():
 ])  # fmt: skip
 def test_an_address_is_the_one_that_numpy_tells(array):
     assert address_of(array) == array.ctypes.data == array.__array_interface__["data"][0]
+
+
+def test_a_tuple_of_prepared_elements_is_the_tuple_prepared_as_a_whole():
+    value = Member(1, 2, np.arange(3)), np.float32(0.5), (), True
+    whole, parts = Record(value), joined(value, [Record(each) for each in value])
+    assert (parts.kind, parts.words, parts.value) == (whole.kind, whole.words, value)
 
 
 def test_a_helper_is_not_callable_from_python():
