@@ -26,6 +26,7 @@ from fastnn.kernels.epoch.block import (
 from fastnn.kernels.epoch.finish import finish_weights, is_needed
 from fastnn.kernels.epoch.forward import finish_layer, forward_block
 from fastnn.kernels.inputs import DENSE, PACKED_LISTS
+from fastnn.kernels.inputs.ahead import part_of, samples_ahead
 from fastnn.kernels.inputs.csr import Csr
 from fastnn.kernels.inputs.dense import dense_sums, gather_inputs, update_dense
 from fastnn.kernels.inputs.packed import Packed, pack, pack_csr, packed_sums, update_packed
@@ -105,14 +106,25 @@ def input_sums(member, layout, n_rows, inputs, out):
 
 
 @inlined
-def update_inputs(member, layout, n_rows, step, inputs, dout, penalty, gradient_tile):
-    """Update the first layer's weights that lead to this member's panels; write the sums of squares to `penalty`."""
+def update_inputs(member, layout, n_rows, step, inputs, ahead, dout, penalty, gradient_tile):
+    """Update the first layer's weights that lead to this member's panels; write the sums of squares to `penalty`.
+
+    ahead: the samples that are gathered in the next step; packed samples are prefetched meanwhile
+    """
     if inputs.form == DENSE:
         update_dense(member, layout, n_rows, step, inputs.dense, dout, penalty, gradient_tile)
         return
-    for p in own_panels(member, layout, FIRST_HIDDEN):
-        panel = unit_panel(layout, FIRST_HIDDEN, p)
-        penalty[p] = update_packed(panel.vectors, layout, n_rows, step, inputs.packed, dout, panel)
+    own = own_panels(member, layout, FIRST_HIDDEN)
+    for p in own:
+        panel, part = unit_panel(layout, FIRST_HIDDEN, p), part_of(ahead, p - own.start, len(own))
+        penalty[p] = update_packed(panel.vectors, layout, n_rows, step, inputs.packed, dout, panel, part)
+
+
+@inlined
+def _next_block(epoch, first, start):
+    """Where the next block begins: the position of its batch in `order`, and its own in the batch."""
+    size = min(epoch.batch_size, len(epoch.order) - first)
+    return (first, start + BLOCK) if start + BLOCK < size else (first + epoch.batch_size, 0)
 
 
 @kernel
@@ -159,7 +171,7 @@ def run_epoch_by_units(member, layout, data, epoch, work, scratch):
 
         # No thread reads the other samples and inputs any more, so the next block is gathered there. The barrier after
         # the losses covers this too.
-        next_first, next_start = (first + batch_size, 0) if step.is_last else (first, start + BLOCK)
+        next_first, next_start = _next_block(epoch, first, start)
         if next_first < len(order):
             following = order[next_first : next_first + batch_size][next_start : next_start + BLOCK]
             gather_block(
@@ -179,7 +191,10 @@ def run_epoch_by_units(member, layout, data, epoch, work, scratch):
         if not backward_block(member, layout, rows, step, epoch.dropout, units, penalty, scratch):
             return
         update_first_bias(member, layout, n_rows, step, units.dout, scratch.gradient_tile)
-        update_inputs(member, layout, n_rows, step, inputs, units.dout, penalty, scratch.gradient_tile)
+        later_first, later_start = _next_block(epoch, next_first, next_start)
+        later = order[later_first : later_first + batch_size][later_start : later_start + BLOCK]
+        ahead = samples_ahead(member, data.images, later)
+        update_inputs(member, layout, n_rows, step, inputs, ahead, units.dout, penalty, scratch.gradient_tile)
         finishes, last = step.is_last and is_needed(epoch.finish), layout.n_weights - 1
         share = real(share_of_step(epoch.finish.decay, n_steps)) if finishes else real(0)
         for layer in range(max(last, 1) if finishes else 0):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastnn.kernels.inputs.ahead import prefetch_part, tiles_of
 from fastnn.kernels.inputs.csr import ask_ahead
 from fastnn.kernels.jit import inlined, never_inline
 from fastnn.kernels.layout import GRADIENT_ROWS, GROUP, INPUTS, View, by_vectors, size_of, weight_panel
@@ -41,6 +42,8 @@ _ONE_BIT = np.uint64(1)
 # An input's values are prefetched this many inputs before they are visited: another thread packed half of them, and
 # they are still in that thread's cache.
 VALUES_AHEAD = 24
+# The next samples are prefetched part by part, after the weights of this many inputs have been updated.
+INPUTS_PER_PART = 4 * GRADIENT_ROWS
 
 
 class Packed(NamedTuple):
@@ -55,19 +58,14 @@ class Packed(NamedTuple):
 
 
 @inlined
-def _locate(flat, rows, n_inputs, offsets, first, end):
-    """Compute the offsets of a group's samples in `flat`, and prefetch their inputs from `first` to `end`.
-
-    rows: (at most GROUP,) int64
-    offsets: (GROUP,) int64, overwritten; entries beyond the last sample repeat the first
+def _prefetch_group(flat, offsets, first, end):
+    """Prefetch the inputs from `first` to `end` of a group's samples.
 
     Cache lines are prefetched sample by sample, in an order the CPU recognises, and several are in flight at once.
     Without prefetching, the tiles that are read next would wait for each line of every sample.
     """
-    n = lanes(flat)
     for s in range(GROUP):
-        offsets[s] = rows[s if s < len(rows) else 0] * n_inputs
-        for column in range(first, end, n):
+        for column in range(first, end, lanes(flat)):
             prefetch(flat, offsets[s] + column)
         prefetch(flat, offsets[s] + end - 1)
 
@@ -84,7 +82,8 @@ def _drop_values(values, at, i, offsets, threshold):
 def pack(member, images, rows, dropout, packed, offsets):
     """Gather and transpose samples, one tile of columns after another, in this member's part of the tiles.
 
-    dropout: a `block.Dropout`, whose `rates` are those of the inputs first; None in a prediction
+    dropout: a `block.Dropout`, whose `rates` are those of the inputs first; None in a prediction, whose samples are
+        prefetched here and not in the step before
     packed: overwritten
     offsets: (2 * GROUP,) int64, scratch; (GROUP,) without dropout
 
@@ -92,8 +91,8 @@ def pack(member, images, rows, dropout, packed, offsets):
     """
     never_inline()
     n_inputs, flat, n = images.shape[1], flattened(images), lanes(images)
-    tiles = (n_inputs + n - 1) // n
-    known, part = -1, own_part(member, (len(rows) + GROUP - 1) // GROUP * tiles)
+    part, tiles = tiles_of(member, images, len(rows))
+    known = -1
     threshold = np.uint32(0)
     if dropout is not None:  # Numba decides this, and drops the branch
         threshold = threshold_of(dropout, INPUTS)
@@ -103,8 +102,11 @@ def pack(member, images, rows, dropout, packed, offsets):
         end = min(column + n, n_inputs)
         if group != known:
             known = group
-            _locate(flat, of_group, n_inputs, offsets, column, min(column + (part.stop - u) * n, n_inputs))
-            if dropout is not None:
+            for s in range(GROUP):
+                offsets[s] = of_group[s if s < len(of_group) else 0] * n_inputs
+            if dropout is None:
+                _prefetch_group(flat, offsets, column, min(column + (part.stop - u) * n, n_inputs))
+            else:
                 for s in range(GROUP if threshold else 0):
                     row = of_group[s if s < len(of_group) else 0]
                     offsets[GROUP + s] = row_hash(dropout.keys[INPUTS], number_of(dropout, row))
@@ -250,8 +252,8 @@ def sparse_weight_gradient(dout, packed, n_groups, n_inputs, i, j, n):
     packed: the inputs of the block
 
     The sums stay in registers. Two inputs are processed together, because a sample that uses a pixel mostly uses its
-    neighbours too: a row of `dout` is loaded once for both, and there are enough sums to hide the latency of an
-    addition. Panels narrower than four vectors have too few sums for that, so two sums per input alternate.
+    neighbours too: a row of `dout` is loaded once for both. Two sums per input alternate, so that enough additions are
+    under way to hide their latency.
     """
     nonzero_masks, values, gradients = packed.nonzero_masks, packed.values, dout.array
     total_i, total_j, other_i, other_j = (
@@ -271,15 +273,13 @@ def sparse_weight_gradient(dout, packed, n_groups, n_inputs, i, j, n):
             d = vload(gradients, first + s * dout.row, n)
             total_i = vscale_add(load_as(values, x + s, gradients), d, total_i)
             total_j = vscale_add(load_as(values, y + s, gradients), d, total_j)
-            if len(n) < 4 and todo:
+            if todo:
                 s = trailing_zeros(todo)
                 todo &= todo - _ONE_BIT
                 d = vload(gradients, first + s * dout.row, n)
                 other_i = vscale_add(load_as(values, x + s, gradients), d, other_i)
                 other_j = vscale_add(load_as(values, y + s, gradients), d, other_j)
-    if len(n) < 4:
-        return vadd(total_i, other_i), vadd(total_j, other_j), used != 0
-    return total_i, total_j, used != 0
+    return vadd(total_i, other_i), vadd(total_j, other_j), used != 0
 
 
 @inlined
@@ -312,8 +312,10 @@ def _move_input(step, parameters, at, total, factor, back, squares, n):
 
 
 @inlined
-def _update_vectors(layout, n_rows, step, packed, dout, panel, n):
+def _update_vectors(layout, n_rows, step, packed, dout, panel, ahead, n):
     """Update the weights of a panel of `n` vectors. Returns the sum of their squares, 0 without L2.
+
+    ahead: an `Ahead`; it is prefetched meanwhile
 
     An input's gradient updates its weights straight from registers, so weights and the optimizer's state are fetched
     from the second-level cache while the next input's products are added.
@@ -325,6 +327,8 @@ def _update_vectors(layout, n_rows, step, packed, dout, panel, n):
     is_plain = step.rule.kind == SGD and not counts and step.is_first and step.is_last
     back_scaled, rows = vsplat(-step.rate * layout.scale, n), View(dout, panel.at, panel.row)
     for first in range(0, n_inputs, GRADIENT_ROWS):
+        if first % INPUTS_PER_PART == 0:
+            prefetch_part(ahead, first // INPUTS_PER_PART, (n_inputs + INPUTS_PER_PART - 1) // INPUTS_PER_PART)
         squares = vzero(parameters, n)  # a few rows are summed in the working dtype, all rows in float64
         for i in range(first, min(first + GRADIENT_ROWS, n_inputs), 2):
             j = min(i + 1, n_inputs - 1)

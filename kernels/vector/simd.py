@@ -234,17 +234,32 @@ def _numbers_of_bytes(module, element):
     return table
 
 
+def _prefetch(context, builder, array, args, locality):
+    """Prefetch the cache line of element ``args[1]`` of a flat array of Numba type `array`."""
+    pointer = element_pointer(context, builder, array, *args)
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type, ir.I32, ir.I32, ir.I32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    reading, data = ir.Constant(ir.I32, 0), ir.Constant(ir.I32, 1)
+    builder.call(function, [pointer, reading, ir.Constant(ir.I32, locality), data])
+    return context.get_dummy_value()
+
+
 @intrinsic
 def prefetch(_, array, offset):
     """Prefetch the cache line of element `offset` of a flat array, which will be read soon."""
 
     def codegen(context, builder, signature, args):
-        pointer = element_pointer(context, builder, array, *args)
-        kind = ir.FunctionType(ir.VoidType(), [pointer.type, ir.I32, ir.I32, ir.I32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        reading, kept_close, data = (ir.Constant(ir.I32, number) for number in (0, 3, 1))
-        builder.call(function, [pointer, reading, kept_close, data])
-        return context.get_dummy_value()
+        return _prefetch(context, builder, array, args, 3)
+
+    return types.void(array, types.int64), codegen
+
+
+@intrinsic
+def prefetch_far(_, array, offset):
+    """Prefetch the cache line of element `offset` of a flat array into the second-level cache."""
+
+    def codegen(context, builder, signature, args):
+        return _prefetch(context, builder, array, args, 2)
 
     return types.void(array, types.int64), codegen
 
