@@ -25,9 +25,9 @@ from fastnn.kernels.epoch.block import (
 )
 from fastnn.kernels.epoch.finish import finish_weights, is_needed
 from fastnn.kernels.epoch.forward import finish_layer, forward_block
-from fastnn.kernels.inputs import DENSE, PACKED_LISTS
+from fastnn.kernels.inputs import DENSE, LISTS, PACKED_LISTS
 from fastnn.kernels.inputs.ahead import part_of, samples_ahead
-from fastnn.kernels.inputs.csr import Csr
+from fastnn.kernels.inputs.csr import Csr, csr_sums, update_csr
 from fastnn.kernels.inputs.dense import dense_sums, gather_inputs, update_dense
 from fastnn.kernels.inputs.packed import Packed, pack, pack_csr, packed_sums, update_packed
 from fastnn.kernels.jit import inlined, kernel, never_inline
@@ -38,9 +38,9 @@ from fastnn.kernels.team import wait
 
 
 class Inputs(NamedTuple):
-    """The inputs of a block in one of two forms; the arrays of the other form have length 0.
+    """The inputs of a block in one of two forms; the arrays of the other form have length 0. Lists are not gathered.
 
-    form: DENSE, PACKED or PACKED_LISTS
+    form: DENSE, PACKED, PACKED_LISTS or LISTS
     packed: for sparse inputs, group by group
     dense: (BLOCK * D,), segment after segment, in the working dtype
     """
@@ -91,33 +91,40 @@ def gather_block(member, data, csr, rows, dropout, samples, inputs, offsets):
         gather_inputs(member, data, rows, dropout, inputs.dense)
     elif inputs.form == PACKED_LISTS:
         pack_csr(member, csr, rows, data.images.shape[1], dropout, inputs.packed)
-    else:
+    elif inputs.form != LISTS:
         pack(member, data.images, rows, dropout, inputs.packed, offsets)
 
 
 @inlined
-def input_sums(member, layout, n_rows, inputs, out):
+def input_sums(member, layout, rows, csr, inputs, out):
     """Compute the weighted sums of the first layer, before scale and bias, for this member's panels."""
     if inputs.form == DENSE:
-        dense_sums(member, layout, n_rows, inputs.dense, out)
+        dense_sums(member, layout, len(rows), inputs.dense, out)
         return
     for p in own_panels(member, layout, FIRST_HIDDEN):
-        packed_sums(layout, n_rows, inputs.packed, out, unit_panel(layout, FIRST_HIDDEN, p))
+        panel = unit_panel(layout, FIRST_HIDDEN, p)
+        if inputs.form == LISTS:
+            csr_sums(layout, rows, csr, out, panel)
+        else:
+            packed_sums(layout, len(rows), inputs.packed, out, panel)
 
 
 @inlined
-def update_inputs(member, layout, n_rows, step, inputs, ahead, dout, penalty, gradient_tile):
+def update_inputs(member, layout, rows, step, csr, inputs, ahead, dout, penalty, gradient_tile):
     """Update the first layer's weights that lead to this member's panels; write the sums of squares to `penalty`.
 
     ahead: the samples that are gathered in the next step; packed samples are prefetched meanwhile
     """
     if inputs.form == DENSE:
-        update_dense(member, layout, n_rows, step, inputs.dense, dout, penalty, gradient_tile)
+        update_dense(member, layout, len(rows), step, inputs.dense, dout, penalty, gradient_tile)
         return
     own = own_panels(member, layout, FIRST_HIDDEN)
     for p in own:
         panel, part = unit_panel(layout, FIRST_HIDDEN, p), part_of(ahead, p - own.start, len(own))
-        penalty[p] = update_packed(panel.vectors, layout, n_rows, step, inputs.packed, dout, panel, part)
+        if inputs.form == LISTS:
+            penalty[p] = update_csr(layout, rows, step, csr, dout, panel)
+        else:
+            penalty[p] = update_packed(panel.vectors, layout, len(rows), step, inputs.packed, dout, panel, part)
 
 
 @inlined
@@ -164,7 +171,7 @@ def run_epoch_by_units(member, layout, data, epoch, work, scratch):
             l2 = real(l2_of_step(rule, weight))
         rows = batch[start : start + BLOCK]
         n_rows, step = len(rows), Step(rule, rate, l2, start == 0, start + BLOCK >= len(batch), work.state)
-        input_sums(member, layout, n_rows, inputs, units.out)
+        input_sums(member, layout, rows, work.csr, inputs, units.out)
         finish_layer(member, layout, INPUTS, rows, layout.scale, epoch.dropout, units.out)
         if not (forward_block(member, layout, rows, epoch.dropout, units) and wait(member)):
             return
@@ -194,7 +201,7 @@ def run_epoch_by_units(member, layout, data, epoch, work, scratch):
         later_first, later_start = _next_block(epoch, next_first, next_start)
         later = order[later_first : later_first + batch_size][later_start : later_start + BLOCK]
         ahead = samples_ahead(member, data.images, later)
-        update_inputs(member, layout, n_rows, step, inputs, ahead, units.dout, penalty, scratch.gradient_tile)
+        update_inputs(member, layout, rows, step, work.csr, inputs, ahead, units.dout, penalty, scratch.gradient_tile)
         finishes, last = step.is_last and is_needed(epoch.finish), layout.n_weights - 1
         share = real(share_of_step(epoch.finish.decay, n_steps)) if finishes else real(0)
         for layer in range(max(last, 1) if finishes else 0):

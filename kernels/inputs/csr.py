@@ -1,7 +1,8 @@
-"""The first layer for sparse inputs when threads share rows: each sample is a list of its nonzero inputs.
+"""The first layer for sparse inputs as lists: each sample is a list of its nonzero inputs.
 
-For narrow layers: a sample's sums stay in registers and all weights stay in a nearby cache, so gathering samples first
-would gain nothing. The whole data set is listed once, because listing takes as long as a pass through the layer.
+Two kinds of data are visited sample by sample. If a layer is narrow, a sample's sums stay in registers and all weights
+stay in a nearby cache, so gathering samples first would gain nothing. If few samples of a group use an input, as with
+words in texts, groups of samples have nearly as many visits as lists, and the masks of all inputs to test besides.
 """
 
 from typing import NamedTuple
@@ -9,13 +10,16 @@ from typing import NamedTuple
 import numpy as np
 
 from fastnn.kernels.jit import inlined, kernel, never_inline
-from fastnn.kernels.layout import INPUTS, size_of, weight_panel
+from fastnn.kernels.layout import GRADIENT_ROWS, INPUTS, by_vectors, size_of, weight_panel
+from fastnn.kernels.ops.optimizers import WEIGHTS, Step, apply_update
 from fastnn.kernels.vector.bits import list_nonzero
 from fastnn.kernels.vector.memory import flattened
-from fastnn.kernels.vector.simd import ONE, TWO, VECTOR, load, load_as, prefetch, vadd, vload, vscale_add, vstore, vzero
+from fastnn.kernels.vector.simd import VECTOR, load, load_as, prefetch, vadd, vload, vscale_add, vstore, vzero
 
 # A sample's list is prefetched this many samples before it is visited, so that it arrives in time.
 AHEAD = 3
+# The `is_first` of an update whose gradient is complete; typed for the reason that `ops/matmul.py` gives.
+ALL_ADDED = np.bool_(True)
 
 
 class Csr(NamedTuple):
@@ -91,17 +95,17 @@ def _sum(out, out_at, csr, row, weight, weight_at, width, n):
     vstore(out, out_at, vadd(vadd(sum0, sum1), vadd(sum2, sum3)))
 
 
+_sum_list = by_vectors(_sum)
+
+
 @inlined
 def csr_sums(layout, rows, csr, out, panel):
-    """Compute the weighted sums. `panel` is one or two vectors wide."""
+    """Compute the weighted sums."""
     never_inline()
     weight, weight_at, width = layout.parameters, weight_panel(layout, INPUTS, panel), panel.width
     for s in range(len(rows)):
         ask_ahead(csr, rows, s)
-        if panel.vectors == 2:
-            _sum(out, panel.at + s * panel.row, csr, rows[s], weight, weight_at, width, TWO)
-        else:
-            _sum(out, panel.at + s * panel.row, csr, rows[s], weight, weight_at, width, ONE)
+        _sum_list(panel.vectors, out, panel.at + s * panel.row, csr, rows[s], weight, weight_at, width)
 
 
 @inlined
@@ -130,18 +134,34 @@ def _add_outer(gradient, gradient_at, width, dout, dout_at, csr, row, n):
         k += 1
 
 
+_add_list = by_vectors(_add_outer)
+
+
 @inlined
 def csr_weight_gradient(layout, rows, step, csr, dout, panel):
     """Compute the gradient of the weights, before the scale of the inputs.
 
-    In ``step.state``, the first block of a chunk overwrites the chunk's gradient; later blocks add to it.
+    In ``step.state``, the first block of a batch or chunk overwrites the gradient; later blocks add to it.
     """
     never_inline()
     at, width, gradient = weight_panel(layout, INPUTS, panel), panel.width, step.state.gradient
     if step.is_first:
         gradient[at : at + size_of(layout, INPUTS) * width] = 0
     for s in range(len(rows)):
-        if panel.vectors == 2:
-            _add_outer(gradient, at, width, dout, panel.at + s * panel.row, csr, rows[s], TWO)
-        else:
-            _add_outer(gradient, at, width, dout, panel.at + s * panel.row, csr, rows[s], ONE)
+        _add_list(panel.vectors, gradient, at, width, dout, panel.at + s * panel.row, csr, rows[s])
+
+
+@inlined
+def update_csr(layout, rows, step, csr, dout, panel):
+    """Add a block to the gradient, and update the weights after the last block of a batch.
+
+    Returns the sum of the squares of the weights, 0 without L2.
+    """
+    csr_weight_gradient(layout, rows, step, csr, dout, panel)
+    n_inputs, width, gradient, penalty = size_of(layout, INPUTS), panel.width, step.state.gradient, 0.0
+    whole = Step(step.rule, step.rate, step.l2, ALL_ADDED, step.is_last, step.state)
+    for first in range(0, n_inputs if step.is_last else 0, GRADIENT_ROWS):
+        at, count = weight_panel(layout, INPUTS, panel) + first * width, min(GRADIENT_ROWS, n_inputs - first)
+        total = gradient[at : at + count * width]
+        penalty += apply_update(panel.vectors, whole, WEIGHTS, layout.scale, layout.parameters, at, total, count)
+    return penalty

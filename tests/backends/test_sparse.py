@@ -88,14 +88,17 @@ def test_training_gives_the_bits_of_the_dense_array(dense_is_sparse, started, ki
 
 
 @BACKENDS
+@pytest.mark.parametrize(("density", "optimizer"), [(0.2, "sgd"), (0.05, "sgd"), (0.05, "adam")])
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
-def test_training_agrees_with_the_reference_on_the_dense_array(started, backend, mode):
-    rng, (hidden, batch_size) = np.random.default_rng(3), mode
+def test_training_agrees_with_the_reference_on_the_dense_array(started, backend, mode, density, optimizer):
+    """Where a twentieth of the inputs is nonzero, threads that share units visit lists."""
+    rng, (hidden, batch_size), optimizer = np.random.default_rng(3), mode, OPTIMIZERS[optimizer]
     network = make_network(rng, (65, *hidden, 10), "float64", "float64", "tanh")
-    inp, labels = _inputs(rng, (700, 65), "float64"), rng.integers(10, size=700)
-    found = _trained(backend, network, scipy.sparse.csr_array(inp), labels, SGD(), batch_size, 2)
+    inp, labels = _inputs(rng, (700, 65), "float64", density), rng.integers(10, size=700)
+    options = {"l2": 0.01, "sample_weight": rng.random(700)}
+    found = _trained(backend, network, scipy.sparse.csr_array(inp), labels, optimizer, batch_size, 2, **options)
     assert started == ([2, 2, 2] if backend is compiled else [])
-    assert_all_parity(found, _trained(reference, network, inp, labels, SGD(), batch_size, 1))
+    assert_all_parity(found, _trained(reference, network, inp, labels, optimizer, batch_size, 1, **options))
 
 
 @pytest.mark.parametrize("hidden", [(130,), (4,)], ids=["panels", "rows"])

@@ -38,6 +38,7 @@ class Way(NamedTuple):
 WAYS = {
     "by units, packed": Way("by units", "packed", (30, 170, 5), 300, (64, 300)),
     "by units, packed from a matrix": Way("by units", "packed", (30, 170, 5), 300, (64, 300), sparse=True),
+    "by units, lists of a matrix": Way("by units", "lists", (30, 170, 5), 300, (64, 300), sparse=True),
     "by units, dense": Way("by units", "dense", (30, 170, 5), 300, (64, 300), nonzero=True),
     "by units, three hidden layers": Way(
         "by units", "packed", (30, 170, 20, 200, 5), 300, (64, 300), ("elu", "leaky_relu", "relu")
@@ -68,7 +69,8 @@ def _inputs(rng, way, kind):
         inp = make_similar_inputs(rng, way.n_samples, way.sizes[0], kind)
     else:
         inp = make_inputs(rng, (way.n_samples, way.sizes[0]), kind)
-        inp *= way.nonzero or rng.random(inp.shape) < 0.3
+        is_packed_matrix = way.sparse and way.inputs == "packed"  # a fifth is nonzero; lists need less than a tenth
+        inp *= way.nonzero or is_packed_matrix or rng.random(inp.shape) < 0.3
     return scipy.sparse.csr_array(inp) if way.sparse else inp
 
 

@@ -45,7 +45,7 @@ from fastnn.kernels.epoch.by_rows import n_chunks, run_epoch_by_rows
 from fastnn.kernels.epoch.by_units import WorkByUnits, run_epoch_by_units
 from fastnn.kernels.epoch.chunks import CHUNKS, WorkByChunks
 from fastnn.kernels.epoch.finish import Finish
-from fastnn.kernels.inputs import FORM_NAMES, LISTS, ROW_BLOCKS
+from fastnn.kernels.inputs import DENSE, FORM_NAMES, LISTS, PACKED, PACKED_LISTS, ROW_BLOCKS
 from fastnn.kernels.inputs.csr import Csr
 from fastnn.kernels.inputs.row_blocks import Bsr
 from fastnn.kernels.layout import BLOCK
@@ -62,6 +62,8 @@ from fastnn.randomness import dropout_keys, dropout_threshold
 
 # If at most this fraction of the inputs is nonzero, the first layer skips zeros.
 SPARSE_BELOW = 0.5
+# If at most this fraction of the entries of a sparse matrix is nonzero, its lists are visited sample by sample.
+LISTS_BELOW = 0.1
 # Threads share the rows of a batch if there are at most this many vectors of parameters per row.
 VECTORS_PER_ROW = 8
 # An epoch of at most this many multiplications, about a millisecond, gains nothing from a second thread. Starting the
@@ -140,7 +142,7 @@ class Trainer:
         self._work: WorkByUnits | WorkByChunks | None = None
         self._own: list[Any] = []  # each thread's `Scratch` or `OwnByRows`
         self._threads = 0
-        self._sparse = False
+        self._sparse = self._is_thin = False
         self._set_data(data)
         n_slots, size = (1 if optimizer is None else optimizer.n_slots), self._layout.parameters.size
         slot_1, slot_2 = (aligned_zeros(size if n_slots > k else 0, network.dtype) for k in range(2))
@@ -179,7 +181,7 @@ class Trainer:
         self._n_samples = inputs.shape[0]
         matrix = inputs if is_sparse(inputs) else None
         images = inputs if matrix is None else np.empty((0, network.n_inputs), inputs.dtype)
-        source, was_sparse = NOT_STRIDED, alike and self._sparse
+        source, was_sparse, was_thin = NOT_STRIDED, alike and self._sparse, alike and self._is_thin
         self._sparse = matrix is not None
         if matrix is None and images.size > AT_ONCE and not needs_no_strides(images, network.dtype):
             count = interruptible(count_nonzero, images, network.dtype, work=2 * images.size)
@@ -191,6 +193,9 @@ class Trainer:
         self._nonzero_inputs = NonzeroInputs(images, matrix, network.dtype)
         if source is NOT_STRIDED and matrix is None:
             self._sparse = was_sparse if alike else self._nonzero_inputs.count <= SPARSE_BELOW * images.size
+        self._is_thin = was_thin  # whether the data set is a matrix with few nonzero entries
+        if matrix is not None and not alike:
+            self._is_thin = matrix.nnz <= LISTS_BELOW * self._n_samples * network.n_inputs
         self._numbers = self._no_numbers if numbers is None else as_readonly(numbers)
         self._data = block.Data(
             images=images,
@@ -243,12 +248,17 @@ class Trainer:
         # Sparse inputs are dropped while they are packed, which only threads that share units do.
         drops_lists = self._sparse and self._drops_inputs
         by_rows = self._shape.sizes.max_panels == 1 and vectors <= VECTORS_PER_ROW * batch_size and not drops_lists
-        n_gradients = n_chunks(batch_size) if by_rows else int(batch_size > BLOCK)
+        form = None if by_rows else self._form_by_units()
+        n_gradients = n_chunks(batch_size) if by_rows else int(batch_size > BLOCK or form == LISTS)
         if self._state.gradient.size < n_gradients * parameters:
             self._state = self._state._replace(gradient=aligned_zeros(n_gradients * parameters, real))
-        is_new = type(self._work) is not (WorkByChunks if by_rows else WorkByUnits)
+        is_new = (
+            not isinstance(self._work, WorkByChunks)
+            if form is None
+            else not (isinstance(self._work, WorkByUnits) and self._work.inputs[0].form == form)
+        )
         if is_new:
-            self._work, self._own = interruptible(self._make_work, by_rows, work=self._nonzero_inputs.count)
+            self._work, self._own = interruptible(self._make_work, form, work=self._nonzero_inputs.count)
             self._form_of_rows = None
         assert self._work is not None
         if self._work.state is not self._state:
@@ -259,13 +269,22 @@ class Trainer:
             epoch, *_ = self._plan(np.empty(0, np.int64), batch_size, 0.0)
             self._kernel().load(*self._arguments(team.Member(0, 1, team.new_barrier()), epoch))
 
-    def _make_work(self, by_rows: bool) -> tuple[WorkByUnits | WorkByChunks, list[Any]]:
+    def _form_by_units(self) -> int:
+        """The form of the inputs for threads that share units."""
+        if not self._sparse:
+            return DENSE
+        if not self._nonzero_inputs.is_matrix:
+            return PACKED
+        return LISTS if self._is_thin and not self._drops_inputs else PACKED_LISTS
+
+    def _make_work(self, form: int | None) -> tuple[WorkByUnits | WorkByChunks, list[Any]]:
+        """The arrays for threads that share units, with inputs in this form, or for threads that share rows."""
         nonzero = self._nonzero_inputs
-        if by_rows:
+        if form is None:
             return work_by_rows(self._shape, self._state, nonzero, self._sparse)
         # Always uint32, even for few inputs: another dtype would compile another kernel.
         csr = nonzero.matrix_lists(np.uint32)
-        return work_by_units(self._shape, self._state, csr, self._data.images.dtype, self._sparse)
+        return work_by_units(self._shape, self._state, csr, self._data.images.dtype, form)
 
     def run_epoch(
         self,

@@ -48,17 +48,16 @@ class WorkShape(NamedTuple):
 
 
 def work_by_units(
-    shape: WorkShape, state: State, csr: Csr, image_dtype: np.dtype, is_sparse: bool
+    shape: WorkShape, state: State, csr: Csr, image_dtype: np.dtype, form: int
 ) -> tuple[WorkByUnits, list[block.Scratch]]:
     """Return the arrays for threads that share units: those of the team, and the scratch of each thread.
 
     csr: the data set if it was given as lists, otherwise of length 0
     image_dtype: that of the inputs
-    is_sparse: whether the first layer skips zeros
+    form: that of the inputs, one of the codes of `fastnn.kernels.inputs`
     """
     size, sizes = BLOCK * shape.n_inputs, shape.sizes
-    packed, dense = (size, 0) if is_sparse else (0, size)
-    form = DENSE if not is_sparse else PACKED_LISTS if len(csr.indptr) else PACKED
+    packed, dense = size if form in (PACKED, PACKED_LISTS) else 0, size if form == DENSE else 0
     sizes_of_inputs = (packed, image_dtype), (packed // GROUP, np.uint64), (dense, shape.real)
     first, second = (
         units_kernel.Inputs(form, Packed(values, masks), numbers)
