@@ -59,13 +59,14 @@ def prefetch_part(ahead, part, n_parts):
     """Prefetch part number `part` of `n_parts` equal parts into the second-level cache."""
     never_inline()
     some, n, n_inputs = part_of(ahead, part, n_parts), lanes(ahead.images), ahead.n_inputs
-    side_by_side, r = (n_inputs + n - 1) // n, some.first
+    side_by_side, r, first_tile = (n_inputs + n - 1) // n, some.first, ahead.first // GROUP
     while r < some.stop:
         tile, s = r // GROUP, r % GROUP
         count = min(GROUP - s, some.stop - r)
         column, top = tile % side_by_side * n, tile // side_by_side * GROUP + s
         for k in range(top, min(top + count, len(some.rows))):
             at = load(some.rows, k) * n_inputs
-            prefetch_far(some.images, at + column)
+            if tile == first_tile:
+                prefetch_far(some.images, at + column)
             prefetch_far(some.images, at + min(column + n, n_inputs) - 1)  # most rows of a tile are in two lines
         r += count

@@ -41,7 +41,7 @@ from fastnn.kernels.vector.tiles import transpose_tile
 _ONE_BIT = np.uint64(1)
 # An input's values are prefetched this many inputs before they are visited: another thread packed half of them, and
 # they are still in that thread's cache.
-VALUES_AHEAD = 24
+VALUES_AHEAD = 48
 # The next samples are prefetched part by part, after the weights of this many inputs have been updated.
 INPUTS_PER_PART = 4 * GRADIENT_ROWS
 
