@@ -69,7 +69,7 @@ def train(
     data : Dataset, (images, labels), or BlockedData
         The training data. A softmax network needs labels from 0 to C - 1; other networks need targets of shape (N, C).
         Of `BlockedData`, two buffers of blocks are in memory: one to train on, and one that is read meanwhile. The run
-        has the bits of one on all rows in memory in the same order, for batches of fewer than all rows.
+        has the bits of one on an array of all rows in the same order, for batches of fewer than all rows.
     validation : Dataset, (images, labels), BlockedData, float or None
         The data to evaluate after each epoch, or the fraction of `data` to hold out for this. The seed determines which
         samples are held out. For data in blocks, a fraction is refused.

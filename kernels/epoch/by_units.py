@@ -2,8 +2,8 @@
 
 A thread owns panels of every hidden layer. It alone updates the weights that lead into them and, from the last hidden
 layer, those that lead out. With one hidden layer, other threads need only its partial logits. Gradients are stored only
-if a batch has several blocks. One thread computes each number, in an order that does not depend on the number of
-threads, so the bits of the result do not depend on it either.
+if a batch has several blocks, and that of the first layer if its inputs are lists. One thread computes each number, in
+an order that does not depend on the number of threads, so the bits of the result do not depend on it either.
 """
 
 from typing import NamedTuple
@@ -25,8 +25,8 @@ from fastnn.kernels.epoch.block import (
 )
 from fastnn.kernels.epoch.finish import finish_weights, is_needed
 from fastnn.kernels.epoch.forward import finish_layer, forward_block
-from fastnn.kernels.inputs import DENSE, LISTS, PACKED_LISTS
-from fastnn.kernels.inputs.ahead import part_of, samples_ahead
+from fastnn.kernels.inputs import DENSE, LISTS, PACKED, PACKED_LISTS
+from fastnn.kernels.inputs.ahead import N_WHOLE, WHOLE, part_of, prefetch_part, samples_ahead
 from fastnn.kernels.inputs.csr import Csr, csr_sums, update_csr
 from fastnn.kernels.inputs.dense import dense_sums, gather_inputs, update_dense
 from fastnn.kernels.inputs.packed import Packed, pack, pack_csr, packed_sums, update_packed
@@ -38,7 +38,7 @@ from fastnn.kernels.team import wait
 
 
 class Inputs(NamedTuple):
-    """The inputs of a block in one of two forms; the arrays of the other form have length 0. Lists are not gathered.
+    """The inputs of a block, packed or dense; the other arrays have length 0. Lists are read where they are.
 
     form: DENSE, PACKED, PACKED_LISTS or LISTS
     packed: for sparse inputs, group by group
@@ -83,7 +83,8 @@ def gather_block(member, data, csr, rows, dropout, samples, inputs, offsets):
     samples, inputs: overwritten
     offsets: (2 * GROUP,) int64, scratch
 
-    Samples are scattered over memory. Because they are gathered together, their cache misses overlap.
+    Samples are scattered over memory. Because they are gathered together, their cache misses overlap; packed samples
+    are prefetched during the step before.
     """
     never_inline()
     gather_samples(member, data, rows, samples)
@@ -119,6 +120,8 @@ def update_inputs(member, layout, rows, step, csr, inputs, ahead, dout, penalty,
         update_dense(member, layout, len(rows), step, inputs.dense, dout, penalty, gradient_tile)
         return
     own = own_panels(member, layout, FIRST_HIDDEN)
+    if len(own) == 0:
+        prefetch_part(ahead, WHOLE, N_WHOLE)
     for p in own:
         panel, part = unit_panel(layout, FIRST_HIDDEN, p), part_of(ahead, p - own.start, len(own))
         if inputs.form == LISTS:
@@ -160,6 +163,8 @@ def run_epoch_by_units(member, layout, data, epoch, work, scratch):
     first, start = 0, 0  # the position of the batch in `order`, and of the block in the batch
     if len(order):
         rows = order[:batch_size][:BLOCK]
+        if inputs.form == PACKED:
+            prefetch_part(samples_ahead(member, data.images, rows), WHOLE, N_WHOLE)
         gather_block(member, data, work.csr, rows, epoch.dropout, samples, inputs, scratch.offsets)
     if not wait(member):
         return

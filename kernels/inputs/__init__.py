@@ -12,6 +12,7 @@ dout: a block's gradients, `Units.dout`
 panel: a panel of the first layer's units; threads that share rows have only one
 """
 
-# The forms of the inputs in an epoch, and their names. PACKED_LISTS are packed from a data set given as lists.
+# The forms of the inputs in an epoch, and their names. PACKED_LISTS are packed from a data set given as lists;
+# LISTS are visited sample by sample.
 DENSE, PACKED, PACKED_LISTS, LISTS, ROW_BLOCKS = range(5)
 FORM_NAMES = ("dense", "packed", "packed", "lists", "row blocks")

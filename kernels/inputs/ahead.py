@@ -14,9 +14,12 @@ from fastnn.kernels.team import own_part
 from fastnn.kernels.vector.memory import flattened
 from fastnn.kernels.vector.simd import lanes, load, prefetch_far
 
+# The number of the only part, and the number of parts. Typed constants, not literals; `ops/matmul.py` gives the reason.
+WHOLE, N_WHOLE = np.int64(0), np.int64(1)
+
 
 class Ahead(NamedTuple):
-    """The rows of tiles that a member of the team will gather in the next step; `packed.pack` gathers whole tiles.
+    """The part of the next step's samples that a member of the team will gather, in rows of tiles.
 
     images: flat, the data set
     n_inputs: the number of inputs of a sample
@@ -33,7 +36,7 @@ class Ahead(NamedTuple):
 
 @inlined
 def tiles_of(member, images, n_rows):
-    """The tiles of `n_rows` samples that `member` gathers. A group of samples has so many tiles side by side."""
+    """The range of the tiles of `n_rows` samples that `member` gathers, and the number of tiles side by side."""
     n = lanes(images)
     side_by_side = (images.shape[1] + n - 1) // n
     return own_part(member, (n_rows + GROUP - 1) // GROUP * side_by_side), side_by_side
@@ -66,7 +69,7 @@ def prefetch_part(ahead, part, n_parts):
         column, top = tile % side_by_side * n, tile // side_by_side * GROUP + s
         for k in range(top, min(top + count, len(some.rows))):
             at = load(some.rows, k) * n_inputs
-            if tile == first_tile:
+            if tile == first_tile or column == 0:  # otherwise the tile before ends in this line
                 prefetch_far(some.images, at + column)
             prefetch_far(some.images, at + min(column + n, n_inputs) - 1)  # most rows of a tile are in two lines
         r += count

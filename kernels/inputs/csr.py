@@ -1,8 +1,8 @@
 """The first layer for sparse inputs as lists: each sample is a list of its nonzero inputs.
 
 Two kinds of data are visited sample by sample. If a layer is narrow, a sample's sums stay in registers and all weights
-stay in a nearby cache, so gathering samples first would gain nothing. If few samples of a group use an input, as with
-words in texts, groups of samples have nearly as many visits as lists, and the masks of all inputs to test besides.
+stay in a nearby cache, so gathering samples first would gain nothing. If few samples of a group use the same input, as
+with the words of texts, a group needs nearly as many visits as its lists, and tests the masks of all inputs besides.
 """
 
 from typing import NamedTuple

@@ -42,7 +42,7 @@ _ONE_BIT = np.uint64(1)
 # An input's values are prefetched this many inputs before they are visited: another thread packed half of them, and
 # they are still in that thread's cache.
 VALUES_AHEAD = 48
-# The next samples are prefetched part by part, after the weights of this many inputs have been updated.
+# The next samples are prefetched part by part, one part for so many inputs whose weights are updated.
 INPUTS_PER_PART = 4 * GRADIENT_ROWS
 
 

@@ -1,7 +1,8 @@
 """Optimizer updates of rows of parameters, applied while their gradient is still in the first-level cache.
 
 `fastnn.optim.optimizers` defines the rules. Here the rule is applied as soon as the gradient of a few rows is known. If
-threads share units, a batch of one block therefore never stores a whole gradient.
+threads share units, a batch of one block therefore never stores a whole gradient, except that of a first layer whose
+inputs are lists.
 
 If an input is rarely nonzero, the optimizer state of its weights decays into subnormal numbers. It never reaches 0,
 because 0.9 times the smallest subnormal rounds to itself. On many CPUs arithmetic with subnormals takes dozens of times

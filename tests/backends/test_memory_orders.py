@@ -10,7 +10,7 @@ from fastnn.backends.arguments import are_finite
 from fastnn.backends.compiled import fused, predict
 from fastnn.estimators import MLPClassifier
 from tests.faults.pages import guarded
-from tests.parity import assert_parity, assert_same_bits, astype, make_network, trained_arrays
+from tests.parity import assert_all_parity, assert_parity, assert_same_bits, astype, make_network, trained_arrays
 
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 FORMS = {
@@ -60,18 +60,21 @@ def test_tiles_of_any_height_have_the_bits_of_single_rows(n_rows, dtype):
 
 
 @DTYPES
+@pytest.mark.parametrize("n_inputs", [65, 650], ids=["one segment", "six segments, two strips"])
 @pytest.mark.parametrize("batch_size", [64, 301], ids=["by units", "by rows"])
-def test_any_form_trains_to_the_bits_of_contiguous_inputs(batch_size, dtype, no_copies):
+def test_any_form_trains_to_the_bits_of_contiguous_inputs(batch_size, n_inputs, dtype, no_copies):
     rng = np.random.default_rng(3)
-    network = make_network(rng, (65, 100 if batch_size == 64 else 9, 3), "float32", dtype, "relu")
-    inp, labels, order = _inputs(rng, 301, 65, 1.0), rng.integers(3, size=301), rng.permutation(301)
+    network = make_network(rng, (n_inputs, 100 if batch_size == 64 else 9, 3), "float32", dtype, "relu")
+    inp, labels, order = _inputs(rng, 301, n_inputs, 1.0), rng.integers(3, size=301), rng.permutation(301)
+    options = {"dropout": (0.1, 0.2), "l2": 0.1, "seed": 2}
 
-    def trained(inputs, threads):
-        trainer = compiled.trainer(network, inputs, labels, "adam", dropout=0.2, threads=threads)
+    def trained(inputs, threads, backend=compiled, network=network):
+        trainer = backend.trainer(network, inputs, labels, "momentum", threads=threads, **options)
         trainer.run_epoch(order, batch_size, 0.01)
         return trained_arrays(trainer)
 
     expected = trained(inp.astype(dtype), 1)
+    assert_all_parity(expected, trained(inp.astype(np.float64), 1, reference, astype(network, "float64")))
     for name, form in FORMS.items():
         for threads in (1, 2):
             assert_same_bits(trained(form(inp), threads), expected, f"{name}, {threads} threads")

@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse
 
 from fastnn.backends import compiled, reference
-from fastnn.backends.arguments import check_inputs
+from fastnn.backends.arguments import TrainingData, check_inputs
 from fastnn.backends.compiled import fused
 from fastnn.backends.compiled.layout import to_csr
 from fastnn.datasets import Dataset
@@ -24,7 +24,15 @@ from fastnn.kernels.epoch.predict import predict as predict_kernel
 from fastnn.network import Network
 from fastnn.optim.optimizers import SGD, Adam
 from fastnn.training.train import train
-from tests.parity import alternating, assert_all_parity, assert_parity, assert_same_bits, astype, make_network
+from tests.parity import (
+    alternating,
+    assert_all_parity,
+    assert_parity,
+    assert_same_bits,
+    astype,
+    make_network,
+    trained_arrays,
+)
 
 BACKENDS = pytest.mark.parametrize("backend", [reference, compiled], ids=["numpy", "numba"])
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -99,6 +107,40 @@ def test_training_agrees_with_the_reference_on_the_dense_array(started, backend,
     found = _trained(backend, network, scipy.sparse.csr_array(inp), labels, optimizer, batch_size, 2, **options)
     assert started == ([2, 2, 2] if backend is compiled else [])
     assert_all_parity(found, _trained(reference, network, inp, labels, optimizer, batch_size, 1, **options))
+
+
+@pytest.mark.parametrize(("share", "form"), [(0.1, "lists"), (0.11, "packed"), (0.001, "packed")])
+def test_lists_are_visited_if_few_inputs_are_nonzero_but_not_too_few(share, form):
+    """A batch of 50 rows uses each of 200 inputs 5 times, 5.5 times, and 0.05 times on average."""
+    inp = scipy.sparse.random_array((1000, 200), density=share, format="csr", dtype=np.float32, rng=7)
+    trainer = compiled.trainer(Network.initialize((200, 70, 3), seed=1), inp, np.arange(1000) % 3, SGD())
+    trainer.run_epoch(np.arange(1000), 50, 0.1)
+    assert trainer.describe().inputs == form
+
+
+def test_inputs_are_not_dropped_from_lists():
+    inp = scipy.sparse.random_array((300, 200), density=0.05, format="csr", dtype=np.float32, rng=7)
+    network, labels = Network.initialize((200, 70, 3), seed=1), np.arange(300) % 3
+    trainer = compiled.trainer(network, inp, labels, SGD(), dropout=(0.3, 0.0))
+    trainer.run_epoch(np.arange(300), 50, 0.1)
+    assert trainer.describe().inputs == "packed"
+
+
+def test_other_data_may_need_another_form():
+    """From lists to groups and back: the optimizer's state stays."""
+    rng, trainers = np.random.default_rng(8), []
+    labels, order = rng.integers(3, size=100), rng.permutation(100)
+    parts = [_inputs(rng, (100, 65), "float64", density) for density in (0.05, 0.3, 0.05)]
+    network = make_network(rng, (65, 70, 3), "float64", "float64", "tanh")
+    for backend, form in ((compiled, scipy.sparse.csr_array), (reference, np.asarray)):
+        trainer, forms = backend.trainer(network, form(parts[0]), labels, SGD(0.9), l2=0.01), []
+        for part in parts:
+            trainer.replace_data(TrainingData(form(part), labels, None))
+            trainer.run_epoch(order, 30, 0.1)
+            forms.append(trainer.describe().inputs if backend is compiled else "")
+        trainers.append(trainer)
+        assert forms == (["lists", "packed", "lists"] if backend is compiled else ["", "", ""])
+    assert_all_parity(trained_arrays(trainers[0]), trained_arrays(trainers[1]))
 
 
 @pytest.mark.parametrize("hidden", [(130,), (4,)], ids=["panels", "rows"])

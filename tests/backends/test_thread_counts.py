@@ -69,7 +69,7 @@ def _inputs(rng, way, kind):
         inp = make_similar_inputs(rng, way.n_samples, way.sizes[0], kind)
     else:
         inp = make_inputs(rng, (way.n_samples, way.sizes[0]), kind)
-        is_packed_matrix = way.sparse and way.inputs == "packed"  # a fifth is nonzero; lists need less than a tenth
+        is_packed_matrix = way.sparse and way.inputs == "packed"  # a fifth is nonzero; lists need at most a tenth
         inp *= way.nonzero or is_packed_matrix or rng.random(inp.shape) < 0.3
     return scipy.sparse.csr_array(inp) if way.sparse else inp
 

@@ -62,8 +62,9 @@ from fastnn.randomness import dropout_keys, dropout_threshold
 
 # If at most this fraction of the inputs is nonzero, the first layer skips zeros.
 SPARSE_BELOW = 0.5
-# If at most this fraction of the entries of a sparse matrix is nonzero, its lists are visited sample by sample.
-LISTS_BELOW = 0.1
+# If at most this fraction of the entries of a sparse matrix is nonzero, its lists are visited sample by sample. They
+# need a stored gradient of all inputs, which pays off if a batch uses an input at least so many times on average.
+LISTS_BELOW, MANY_USES = 0.1, 0.1
 # Threads share the rows of a batch if there are at most this many vectors of parameters per row.
 VECTORS_PER_ROW = 8
 # An epoch of at most this many multiplications, about a millisecond, gains nothing from a second thread. Starting the
@@ -142,7 +143,7 @@ class Trainer:
         self._work: WorkByUnits | WorkByChunks | None = None
         self._own: list[Any] = []  # each thread's `Scratch` or `OwnByRows`
         self._threads = 0
-        self._sparse = self._is_thin = False
+        self._sparse, self._density = False, 1.0
         self._set_data(data)
         n_slots, size = (1 if optimizer is None else optimizer.n_slots), self._layout.parameters.size
         slot_1, slot_2 = (aligned_zeros(size if n_slots > k else 0, network.dtype) for k in range(2))
@@ -181,7 +182,7 @@ class Trainer:
         self._n_samples = inputs.shape[0]
         matrix = inputs if is_sparse(inputs) else None
         images = inputs if matrix is None else np.empty((0, network.n_inputs), inputs.dtype)
-        source, was_sparse, was_thin = NOT_STRIDED, alike and self._sparse, alike and self._is_thin
+        source, was_sparse = NOT_STRIDED, alike and self._sparse
         self._sparse = matrix is not None
         if matrix is None and images.size > AT_ONCE and not needs_no_strides(images, network.dtype):
             count = interruptible(count_nonzero, images, network.dtype, work=2 * images.size)
@@ -193,9 +194,8 @@ class Trainer:
         self._nonzero_inputs = NonzeroInputs(images, matrix, network.dtype)
         if source is NOT_STRIDED and matrix is None:
             self._sparse = was_sparse if alike else self._nonzero_inputs.count <= SPARSE_BELOW * images.size
-        self._is_thin = was_thin  # whether the data set is a matrix with few nonzero entries
         if matrix is not None and not alike:
-            self._is_thin = matrix.nnz <= LISTS_BELOW * self._n_samples * network.n_inputs
+            self._density = matrix.nnz / max(1, self._n_samples * network.n_inputs)
         self._numbers = self._no_numbers if numbers is None else as_readonly(numbers)
         self._data = block.Data(
             images=images,
@@ -248,15 +248,11 @@ class Trainer:
         # Sparse inputs are dropped while they are packed, which only threads that share units do.
         drops_lists = self._sparse and self._drops_inputs
         by_rows = self._shape.sizes.max_panels == 1 and vectors <= VECTORS_PER_ROW * batch_size and not drops_lists
-        form = None if by_rows else self._form_by_units()
+        form = None if by_rows else self._form_by_units(batch_size)
         n_gradients = n_chunks(batch_size) if by_rows else int(batch_size > BLOCK or form == LISTS)
         if self._state.gradient.size < n_gradients * parameters:
             self._state = self._state._replace(gradient=aligned_zeros(n_gradients * parameters, real))
-        is_new = (
-            not isinstance(self._work, WorkByChunks)
-            if form is None
-            else not (isinstance(self._work, WorkByUnits) and self._work.inputs[0].form == form)
-        )
+        is_new = not self._has_work(form)
         if is_new:
             self._work, self._own = interruptible(self._make_work, form, work=self._nonzero_inputs.count)
             self._form_of_rows = None
@@ -269,13 +265,20 @@ class Trainer:
             epoch, *_ = self._plan(np.empty(0, np.int64), batch_size, 0.0)
             self._kernel().load(*self._arguments(team.Member(0, 1, team.new_barrier()), epoch))
 
-    def _form_by_units(self) -> int:
+    def _form_by_units(self, batch_size: int) -> int:
         """The form of the inputs for threads that share units."""
         if not self._sparse:
             return DENSE
         if not self._nonzero_inputs.is_matrix:
             return PACKED
-        return LISTS if self._is_thin and not self._drops_inputs else PACKED_LISTS
+        takes_lists = self._density <= LISTS_BELOW and self._density * batch_size >= MANY_USES
+        return LISTS if takes_lists and not self._drops_inputs else PACKED_LISTS
+
+    def _has_work(self, form: int | None) -> bool:
+        """Whether the arrays are those of `_make_work`."""
+        if form is None:
+            return isinstance(self._work, WorkByChunks)
+        return isinstance(self._work, WorkByUnits) and self._work.inputs[0].form == form
 
     def _make_work(self, form: int | None) -> tuple[WorkByUnits | WorkByChunks, list[Any]]:
         """The arrays for threads that share units, with inputs in this form, or for threads that share rows."""
